@@ -1,0 +1,95 @@
+# Lockstep's entry points. `make` alone lists them.
+#
+# Why one profile, one target directory and `--workspace` everywhere: RocksDB is compiled from
+# source, about 15 minutes on two cores, and cargo compiles it again for every other profile and
+# for every other set of features of what its build script depends on. All targets below share one
+# compilation. A plain `cargo build` (another profile) and `cargo test -p lockstep-node` (other
+# features) give right results, but each compiles RocksDB once more.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Outside of the repository, so that several clones share it.
+CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(HOME)/.cache/lockstep/target)
+export CARGO_TARGET_DIR
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO_FLAGS := --release --locked
+BIN := $(CARGO_TARGET_DIR)/release
+
+# For the targets that say so: make run ARGS=--check
+ARGS =
+# Which drill.
+NAME =
+# How long `make fuzz` goes on.
+SECONDS = 600
+# Short drills in `make e2e`: a few cycles each, and never longer than this many seconds.
+E2E_DRILLS := kill partition pause
+E2E_LIMIT := 170
+
+.PHONY: help setup build run test e2e bench-locks drill drill-name fuzz gen fmt fmt-check lint deny ci clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install or name what the build needs; says nothing when all is there
+	@scripts/setup.sh
+
+# `--examples` makes cargo count the development dependencies' features in, as `test` and `lint` do:
+# see above.
+build: setup ## Build all programs
+	cargo build $(CARGO_FLAGS) --workspace --bins --examples
+
+run: build ## Start three nodes and show what their locks promise (ARGS=--check: then exit)
+	@'$(BIN)/lockstep-demo' $(ARGS)
+
+# The tests with real processes run the programs of `build`, which `cargo test` does not renew.
+test: build ## Run all tests (ARGS="-- NAME": those whose names contain NAME)
+	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
+
+# SIGINT lets a drill that takes too long end the nodes that it started.
+e2e: build ## Run short drills on real processes under load, at most ten minutes
+	@echo 'The scenarios on Kubernetes come with the operator; until then: drills on real processes.'
+	@trap 'exit 130' INT; failed=0; for drill in $(E2E_DRILLS); do \
+		timeout --foreground --signal=INT --kill-after=20 $(E2E_LIMIT) \
+			'$(BIN)/lockstep-drill' "$$drill" --cycles 4 --clients 32 \
+			|| { echo "drill $$drill failed with code $$?"; failed=1; }; \
+	done; exit "$$failed"
+
+bench-locks: build ## Measure lock+unlock over three nodes; figures go to bench/results/ too (ARGS)
+	@'$(BIN)/bench-locks' $(ARGS)
+
+drill: drill-name build ## Run a drill: NAME=kill ARGS="--cycles 100 --clients 64"
+	@'$(BIN)/lockstep-drill' '$(NAME)' $(ARGS)
+
+drill-name:
+	@test -n '$(NAME)' || { echo 'which drill? NAME=kill, NAME=partition or NAME=pause'; exit 2; }
+
+fuzz: setup ## Feed the decoders random bytes for SECONDS=600
+	cargo run $(CARGO_FLAGS) -p lockstep-model --example fuzz_codecs -- --seconds $(SECONDS)
+
+gen: setup ## Generate proto/src/gen anew from the .proto files
+	LOCKSTEP_GEN=write cargo test $(CARGO_FLAGS) -p lockstep-proto
+
+fmt: ## Format the code
+	cargo fmt --all
+
+fmt-check: ## Fail if the code is not formatted
+	cargo fmt --all --check
+
+lint: setup fmt-check ## Fail on clippy's warnings and on code that is not formatted
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+deny: ## Check dependencies' licences, duplicates and sources (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install --locked cargo-deny'; exit 1; }
+	cargo deny --locked check bans licenses sources
+
+ci: ## Run what has to pass before a change lands
+	@.ci/run
+
+clean: ## Remove all that was built, RocksDB included, and the demo's data
+	cargo clean
+	rm -rf data

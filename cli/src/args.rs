@@ -1,0 +1,181 @@
+//! The command line.
+//!
+//! Invariant: every option says its default and its unit.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use lockstep_client::SessionId;
+
+use crate::{exit, span};
+
+/// Most rows of a listing without `--limit`: a screenful is far less, a script asks for more.
+const DEFAULT_ROWS: u32 = 1_000;
+
+/// Locks on a Lockstep cluster: run commands under a lock, and see who holds what.
+#[derive(Debug, Parser)]
+#[command(name = "lockstepctl", version, after_long_help = exit::HELP)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// Nodes to start from, host:port, separated by commas; one that answers is enough
+    #[arg(
+        long,
+        global = true,
+        env = "LOCKSTEP_ENDPOINTS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7400"
+    )]
+    pub(crate) endpoints: Vec<String>,
+
+    /// How results are written; the names of JSON fields are stable
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub(crate) output: Format,
+
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Run commands under locks, and look at locks
+    Lock {
+        /// What to do with them
+        #[command(subcommand)]
+        action: LockAction,
+    },
+    /// Look at sessions and end them
+    Session {
+        /// What to do with them
+        #[command(subcommand)]
+        action: SessionAction,
+    },
+    /// Show nodes and shards, leaders and lag
+    Status {
+        /// Show it again every second until interrupted
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// bash: source <(lockstepctl completions bash)
+        shell: Shell,
+    },
+    /// Print the version of this program
+    Version,
+}
+
+/// What to do with locks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LockAction {
+    /// Run a command while holding a lock
+    ///
+    /// Waits for the lock, runs the command, and releases the lock when the command ends.
+    /// The command finds LOCKSTEP_LOCK, LOCKSTEP_TOKEN (the fencing token) and LOCKSTEP_SESSION
+    /// in its environment, runs in a process group of its own, and gets the signals that this
+    /// program gets. If the lock is lost, the group gets SIGTERM, and SIGKILL five seconds later.
+    #[command(after_long_help = exit::HELP, verbatim_doc_comment)]
+    Run(RunOptions),
+    /// List the locks that are held or waited for
+    Ls {
+        /// Only names that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Most rows
+        #[arg(long, default_value_t = DEFAULT_ROWS, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Show one lock: who holds it, who waits
+    Show {
+        /// Its name
+        name: String,
+    },
+}
+
+/// How to run a command under a lock.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunOptions {
+    /// The lock's name, 1 to 512 bytes
+    pub(crate) name: String,
+    /// Hold it beside other shared holders; exclusively otherwise
+    #[arg(long)]
+    pub(crate) shared: bool,
+    /// Wait at most so long (500ms, 10s, 2m, 1h); without limit otherwise
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    pub(crate) timeout: Option<Duration>,
+    /// Do not wait at all
+    #[arg(long = "try", conflicts_with = "timeout")]
+    pub(crate) try_: bool,
+    /// How long the lock outlives a loss of contact, 1s to 1h
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = span::parse)]
+    pub(crate) ttl: Duration,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionAction {
+    /// List the open sessions
+    Ls {
+        /// Most rows
+        #[arg(long, default_value_t = DEFAULT_ROWS, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// End a session and release all that it holds
+    Close {
+        /// Its id, as listed: 16 hexadecimal digits
+        #[arg(value_parser = session_id)]
+        id: SessionId,
+    },
+}
+
+fn session_id(text: &str) -> Result<SessionId, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let is_hex = (1..=16).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    u64::from_str_radix(digits, 16)
+        .ok()
+        .filter(|_| is_hex)
+        .map(SessionId)
+        .ok_or_else(|| format!("{text:?} is not a session's id: copy it from `session ls`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn session_ids_are_read_as_they_are_shown() {
+        let id = SessionId(0x00ab_cdef);
+        assert_eq!(session_id(&id.to_string()), Ok(id));
+        for text in ["", "+1", "xyz", "00000000000000001"] {
+            assert!(session_id(text).is_err(), "{text:?}");
+        }
+    }
+}

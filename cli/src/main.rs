@@ -1,0 +1,103 @@
+//! `lockstepctl`: Lockstep on the command line, and as the kubectl plugin `kubectl-lockstep`.
+//!
+//! Invariant: results go to standard output and nothing else does; hints, progress and errors go
+//! to standard error; the exit code says what happened (see [`exit`]).
+
+mod args;
+mod child;
+mod command;
+mod exit;
+mod output;
+mod row;
+mod span;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
+use lockstep_client::{Client, ClientConfig};
+
+use self::{
+    args::{Action, Args, LockAction, SessionAction},
+    exit::Failure,
+    output::Output,
+};
+
+fn main() -> ExitCode {
+    let args = match parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let asked_for = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            // Nothing can be done about a standard error that is closed.
+            let _unwritten = error.print();
+            return if asked_for {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(exit::USAGE)
+            };
+        }
+    };
+    let output = Output::new(args.output);
+    match run(args, &output) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            if let Some(words) = failure.words() {
+                output.error(&words);
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Reads the command line under the name that it was called by.
+fn parse() -> Result<Args, clap::Error> {
+    let name = std::env::args_os().next().unwrap_or_default();
+    let file = std::path::Path::new(&name).file_name();
+    let is_plugin = file.is_some_and(|file| file.to_string_lossy().starts_with("kubectl-"));
+    let mut command = Args::command();
+    if is_plugin {
+        command = command.bin_name("kubectl lockstep");
+    }
+    Args::from_arg_matches(&command.try_get_matches()?)
+}
+
+fn run(args: Args, output: &Output) -> Result<u8, Failure> {
+    match args.action {
+        Action::Completions { shell } => command::completions::print(shell, output)?,
+        Action::Version => command::version::print(output)?,
+        Action::Lock { .. } | Action::Session { .. } | Action::Status { .. } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
+            return runtime.block_on(ask(args, output));
+        }
+    }
+    Ok(exit::OK)
+}
+
+/// Runs what needs the cluster.
+async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
+    let client = Client::connect(ClientConfig::new(args.endpoints)).await?;
+    match args.action {
+        Action::Lock { action } => match action {
+            LockAction::Run(options) => return command::run::run(&client, options, output).await,
+            LockAction::Ls { prefix, limit } => {
+                command::lock::list(&client, &prefix, limit, output).await?;
+            }
+            LockAction::Show { name } => command::lock::show(&client, &name, output).await?,
+        },
+        Action::Session { action } => match action {
+            SessionAction::Ls { limit } => command::session::list(&client, limit, output).await?,
+            SessionAction::Close { id } => command::session::close(&client, id, output).await?,
+        },
+        Action::Status { watch } => command::status::show(&client, watch, output).await?,
+        // These need no cluster and were done before.
+        Action::Completions { .. } | Action::Version => {}
+    }
+    Ok(exit::OK)
+}

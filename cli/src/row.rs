@@ -1,0 +1,249 @@
+//! Results as JSON: the shapes that scripts rely on.
+//!
+//! Invariant: a field keeps its name and meaning; new ones may be added. Ids of sessions are 16
+//! hexadecimal digits, times are Unix times in milliseconds.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lockstep_client::{
+    ClusterStatus, Holder, LockInfo, Mode, NodeStatus, ReplicaStatus, SessionInfo, ShardStatus,
+    Waiter,
+};
+use serde::Serialize;
+
+/// `lock ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct LockList {
+    pub(crate) locks: Vec<Lock>,
+    /// True if there are more than were asked for.
+    pub(crate) truncated: bool,
+}
+
+/// `lock show`, and one of `lock ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Lock {
+    pub(crate) name: String,
+    pub(crate) shard: u32,
+    pub(crate) holders: Vec<LockHolder>,
+    pub(crate) waiters: Vec<LockWaiter>,
+    pub(crate) waiter_count: u32,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Serialize)]
+pub(crate) struct LockHolder {
+    pub(crate) session: String,
+    pub(crate) owner: String,
+    pub(crate) mode: Option<&'static str>,
+    pub(crate) token: u64,
+    pub(crate) holds: u32,
+    pub(crate) since_ms: u64,
+}
+
+/// Who waits for a lock.
+#[derive(Debug, Serialize)]
+pub(crate) struct LockWaiter {
+    pub(crate) session: String,
+    pub(crate) owner: String,
+    pub(crate) mode: Option<&'static str>,
+    pub(crate) upgrade: bool,
+    pub(crate) since_ms: u64,
+}
+
+/// `session ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionList {
+    pub(crate) sessions: Vec<Session>,
+    /// True if there are more than were asked for.
+    pub(crate) truncated: bool,
+}
+
+/// One of `session ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Session {
+    pub(crate) session: String,
+    pub(crate) ttl_ms: u64,
+    pub(crate) epoch: u64,
+    pub(crate) priority: i32,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) opened_at_ms: u64,
+    pub(crate) shards: Vec<u32>,
+    pub(crate) ending: bool,
+}
+
+/// `session close`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Closed {
+    pub(crate) session: String,
+    pub(crate) closed: bool,
+}
+
+/// `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    pub(crate) cluster_id: String,
+    pub(crate) answered_by: u64,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) shards: Vec<Shard>,
+}
+
+/// A node of `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Node {
+    pub(crate) node_id: u64,
+    pub(crate) name: String,
+    pub(crate) client_address: String,
+    pub(crate) peer_address: String,
+    pub(crate) version: String,
+    pub(crate) zone: String,
+    pub(crate) reachable: bool,
+    pub(crate) ready: bool,
+    pub(crate) shards_led: u32,
+    pub(crate) shards_held: u32,
+}
+
+/// A shard of `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shard {
+    pub(crate) shard: u32,
+    pub(crate) leader: Option<u64>,
+    pub(crate) term: u64,
+    pub(crate) last_index: u64,
+    pub(crate) committed_index: u64,
+    pub(crate) replicas: Vec<Replica>,
+}
+
+/// A replica of `status`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Replica {
+    pub(crate) node_id: u64,
+    pub(crate) voter: bool,
+    pub(crate) matched_index: u64,
+    pub(crate) lag: u64,
+}
+
+/// `version`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Version {
+    pub(crate) version: &'static str,
+}
+
+/// A mode as it is written everywhere.
+pub(crate) const fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Shared => "shared",
+        Mode::Exclusive => "exclusive",
+    }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<&LockInfo> for Lock {
+    fn from(lock: &LockInfo) -> Self {
+        Self {
+            name: lock.name.clone(),
+            shard: lock.shard.0,
+            holders: lock.holders.iter().map(Into::into).collect(),
+            waiters: lock.waiters.iter().map(Into::into).collect(),
+            waiter_count: lock.waiter_count,
+        }
+    }
+}
+
+impl From<&Holder> for LockHolder {
+    fn from(holder: &Holder) -> Self {
+        Self {
+            session: holder.session.to_string(),
+            owner: holder.owner.clone(),
+            mode: holder.mode.map(mode),
+            token: holder.token.0,
+            holds: holder.holds,
+            since_ms: unix_ms(holder.since),
+        }
+    }
+}
+
+impl From<&Waiter> for LockWaiter {
+    fn from(waiter: &Waiter) -> Self {
+        Self {
+            session: waiter.session.to_string(),
+            owner: waiter.owner.clone(),
+            mode: waiter.mode.map(mode),
+            upgrade: waiter.upgrade,
+            since_ms: unix_ms(waiter.since),
+        }
+    }
+}
+
+impl From<&SessionInfo> for Session {
+    fn from(session: &SessionInfo) -> Self {
+        Self {
+            session: session.id.to_string(),
+            ttl_ms: u64::try_from(session.ttl.as_millis()).unwrap_or(u64::MAX),
+            epoch: session.epoch.0,
+            priority: session.priority.0,
+            labels: session.labels.clone(),
+            opened_at_ms: unix_ms(session.opened),
+            shards: session.shards.iter().map(|shard| shard.0).collect(),
+            ending: session.ending,
+        }
+    }
+}
+
+impl From<&ClusterStatus> for Status {
+    fn from(status: &ClusterStatus) -> Self {
+        Self {
+            cluster_id: status.cluster_id.clone(),
+            answered_by: status.answered_by.0,
+            nodes: status.nodes.iter().map(Into::into).collect(),
+            shards: status.shards.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&NodeStatus> for Node {
+    fn from(node: &NodeStatus) -> Self {
+        Self {
+            node_id: node.id.0,
+            name: node.name.clone(),
+            client_address: node.client_address.clone(),
+            peer_address: node.peer_address.clone(),
+            version: node.version.clone(),
+            zone: node.zone.clone(),
+            reachable: node.reachable,
+            ready: node.ready,
+            shards_led: node.shards_led,
+            shards_held: node.shards_held,
+        }
+    }
+}
+
+impl From<&ShardStatus> for Shard {
+    fn from(shard: &ShardStatus) -> Self {
+        Self {
+            shard: shard.id.0,
+            leader: shard.leader.map(|leader| leader.0),
+            term: shard.term,
+            last_index: shard.last_index,
+            committed_index: shard.committed_index,
+            replicas: shard.replicas.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<&ReplicaStatus> for Replica {
+    fn from(replica: &ReplicaStatus) -> Self {
+        Self {
+            node_id: replica.node.0,
+            voter: replica.voter,
+            matched_index: replica.matched_index,
+            lag: replica.lag,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The task that keeps a session alive.
+//!
+//! Invariant: it looks again no later than at the time that the core names, and whenever the
+//! cluster changes.
+
+use std::sync::Arc;
+
+use tokio::time::sleep_until;
+
+use super::shared::Shared;
+
+/// Runs until the session is over.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut placement = shared.client().watch_placement();
+    while let Some(wake) = shared.with(|core, now| core.tick(now)) {
+        tokio::select! {
+            () = sleep_until(wake) => {}
+            () = shared.early() => {}
+            Ok(()) = placement.changed() => {
+                let latest = Arc::clone(&placement.borrow_and_update());
+                shared.with(|core, now| core.follow(latest, now));
+            }
+        }
+    }
+}

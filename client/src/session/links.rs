@@ -1,0 +1,296 @@
+//! The streams of a session: one for each node that it talks to, opened when first needed.
+//!
+//! Invariant: every stream starts with an attach and a keep-alive, and one whose keep-alive is
+//! not answered in time is given up; its node is left alone for a growing, bounded pause.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_model::id::SessionId;
+use lockstep_proto::lock::v1::{
+    AttachStream, SessionRequest, StreamKeepAlive, session_request::Request,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::lease::Lease;
+use crate::{
+    address::Address,
+    backoff,
+    config::{MAX_RETRY_PAUSE, STREAM_QUEUE},
+    placement::{Key, Placement},
+};
+
+/// Tells the streams of a session apart; never reused.
+pub(super) type LinkId = u64;
+
+/// A stream to be opened by a task.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) id: LinkId,
+    pub(super) address: Address,
+    /// What is to be sent on it.
+    pub(super) outbound: mpsc::Receiver<SessionRequest>,
+    /// Resolves when the stream is not wanted any longer.
+    pub(super) unwanted: oneshot::Receiver<()>,
+}
+
+/// A stream that is open or being opened.
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    address: Address,
+    outbound: mpsc::Sender<SessionRequest>,
+    attached: bool,
+    /// The keep-alive that has no answer yet, and when it was sent.
+    unanswered: Option<(u64, Instant)>,
+    next_keep_alive: Instant,
+    /// Dropped with the link, which ends its task.
+    _wanted: oneshot::Sender<()>,
+}
+
+/// A node that is left alone.
+#[derive(Clone, Copy, Debug)]
+struct Avoided {
+    until: Instant,
+    failures: u32,
+}
+
+/// The streams of one session.
+#[derive(Debug)]
+pub(super) struct Links {
+    session: SessionId,
+    open: Vec<Link>,
+    /// By address; at most one entry for each node of the placement.
+    avoided: BTreeMap<Address, Avoided>,
+    /// True if a stream was lost and not yet replaced.
+    lost_one: bool,
+    next_id: LinkId,
+    next_nonce: u64,
+    openings: Vec<Opening>,
+    broken: Vec<LinkId>,
+}
+
+impl Links {
+    pub(super) const fn new(session: SessionId) -> Self {
+        Self {
+            session,
+            open: Vec::new(),
+            avoided: BTreeMap::new(),
+            lost_one: false,
+            next_id: 1,
+            next_nonce: 1,
+            openings: Vec::new(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// The stream for a key: to its leader unless that is left alone at present, else one that is
+    /// open, else one to any node, else one that is open to a node that is left alone.
+    pub(super) fn choose(
+        &mut self,
+        placement: &Placement,
+        key: &Key,
+        lease: &Lease,
+        now: Instant,
+    ) -> Option<LinkId> {
+        if let Some(leader) = placement.leader_of(key)
+            && !self.is_avoided(leader, now)
+        {
+            return Some(self.to(leader, lease, now));
+        }
+        let usable = |link: &&Link| !self.broken.contains(&link.id);
+        let wanted = |link: &&Link| usable(link) && !self.is_avoided(&link.address, now);
+        let attached = self.open.iter().filter(wanted).find(|link| link.attached);
+        if let Some(link) = attached.or_else(|| self.open.iter().find(wanted)) {
+            return Some(link.id);
+        }
+        let mut others = placement.candidates(key).into_iter();
+        if let Some(address) = others.find(|address| !self.is_avoided(address, now)) {
+            return Some(self.to(&address, lease, now));
+        }
+        let usable = |link: &&Link| !self.broken.contains(&link.id);
+        self.open.iter().find(usable).map(|link| link.id)
+    }
+
+    /// True if the key's leader is known, can be reached, and is not where this stream goes.
+    pub(super) fn misplaced(
+        &self,
+        placement: &Placement,
+        key: &Key,
+        on: LinkId,
+        now: Instant,
+    ) -> bool {
+        placement.leader_of(key).is_some_and(|leader| {
+            !self.is_avoided(leader, now) && self.address(on).is_some_and(|at| at != leader)
+        })
+    }
+
+    /// When a node may be tried again, if all are left alone.
+    pub(super) fn next_chance(&self, now: Instant) -> Instant {
+        let until = self.avoided.values().map(|avoided| avoided.until);
+        until.min().unwrap_or(now + MAX_RETRY_PAUSE)
+    }
+
+    /// Puts a message on a stream. One that cannot take it is broken.
+    pub(super) fn send(&mut self, id: LinkId, request: Request) {
+        let message = SessionRequest {
+            request: Some(request),
+        };
+        let link = self.open.iter().find(|link| link.id == id);
+        if link.is_none_or(|link| link.outbound.try_send(message).is_err()) {
+            self.broken.push(id);
+        }
+    }
+
+    /// The server has taken the stream.
+    pub(super) fn attached(&mut self, id: LinkId) {
+        if let Some(link) = self.open.iter_mut().find(|link| link.id == id) {
+            link.attached = true;
+            self.avoided.remove(&link.address);
+        }
+    }
+
+    /// The keep-alive of this number is confirmed: when it was sent, if it was the awaited one.
+    pub(super) fn kept_alive(&mut self, id: LinkId, nonce: u64) -> Option<Instant> {
+        let link = self.open.iter_mut().find(|link| link.id == id)?;
+        let (_, sent) = link.unanswered.take_if(|(awaited, _)| *awaited == nonce)?;
+        Some(sent)
+    }
+
+    /// Sends what keep-alives are due on the streams that matter, and breaks the silent ones.
+    /// Returns when to look again.
+    pub(super) fn keep_alive(
+        &mut self,
+        matter: &BTreeSet<LinkId>,
+        lease: &Lease,
+        now: Instant,
+    ) -> Option<Instant> {
+        let mut wake: Option<Instant> = None;
+        let mut due = Vec::new();
+        for link in &self.open {
+            let next = match link.unanswered {
+                Some((_, sent)) if now >= sent + lease.patience() => {
+                    self.broken.push(link.id);
+                    continue;
+                }
+                Some((_, sent)) => sent + lease.patience(),
+                None if !matter.contains(&link.id) => continue,
+                None if now < link.next_keep_alive => link.next_keep_alive,
+                None => {
+                    due.push(link.id);
+                    now + lease.patience()
+                }
+            };
+            wake = Some(wake.map_or(next, |wake| wake.min(next)));
+        }
+        for id in due {
+            self.send_keep_alive(id, lease, now);
+        }
+        wake
+    }
+
+    /// Some stream that must be closed.
+    pub(super) fn take_broken(&mut self) -> Option<LinkId> {
+        self.broken.pop()
+    }
+
+    /// Closes a stream and leaves its node alone for a while. None if it was closed before.
+    pub(super) fn close(&mut self, id: LinkId, now: Instant) -> Option<Address> {
+        let at = self.open.iter().position(|link| link.id == id)?;
+        let link = self.open.swap_remove(at);
+        self.lost_one = true;
+        let avoided = self.avoided.entry(link.address.clone()).or_insert(Avoided {
+            until: now,
+            failures: 0,
+        });
+        avoided.failures = avoided.failures.saturating_add(1);
+        avoided.until = now + backoff::pause(avoided.failures);
+        Some(link.address)
+    }
+
+    /// Sends nothing new to the node of a stream for a while; the stream stays.
+    pub(super) fn avoid(&mut self, id: LinkId, now: Instant) -> Option<Address> {
+        let address = self.address(id)?.clone();
+        let avoided = self.avoided.entry(address.clone()).or_insert(Avoided {
+            until: now,
+            failures: 0,
+        });
+        avoided.until = avoided.until.max(now + MAX_RETRY_PAUSE);
+        Some(address)
+    }
+
+    /// Forgets nodes that are not in the placement.
+    pub(super) fn forget_others(&mut self, placement: &Placement) {
+        self.avoided
+            .retain(|address, _| placement.addresses().contains(address));
+    }
+
+    /// Closes everything.
+    pub(super) fn close_all(&mut self) {
+        self.open.clear();
+        self.openings.clear();
+        self.broken.clear();
+    }
+
+    /// The streams to be opened by tasks.
+    pub(super) fn take_openings(&mut self) -> Vec<Opening> {
+        std::mem::take(&mut self.openings)
+    }
+
+    fn address(&self, id: LinkId) -> Option<&Address> {
+        let link = self.open.iter().find(|link| link.id == id)?;
+        Some(&link.address)
+    }
+
+    fn is_avoided(&self, address: &Address, now: Instant) -> bool {
+        self.avoided
+            .get(address)
+            .is_some_and(|avoided| now < avoided.until)
+    }
+
+    /// The stream to a node, opened if there is none.
+    fn to(&mut self, address: &Address, lease: &Lease, now: Instant) -> LinkId {
+        let usable = |link: &&Link| link.address == *address && !self.broken.contains(&link.id);
+        if let Some(link) = self.open.iter().find(usable) {
+            return link.id;
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let (outbound, outbound_rx) = mpsc::channel(STREAM_QUEUE);
+        let (wanted, unwanted) = oneshot::channel();
+        self.open.push(Link {
+            id,
+            address: address.clone(),
+            outbound,
+            attached: false,
+            unanswered: None,
+            next_keep_alive: now,
+            _wanted: wanted,
+        });
+        self.openings.push(Opening {
+            id,
+            address: address.clone(),
+            outbound: outbound_rx,
+            unwanted,
+        });
+        let attach = AttachStream {
+            session_id: self.session.0,
+            resume: std::mem::take(&mut self.lost_one),
+        };
+        self.send(id, Request::Attach(attach));
+        self.send_keep_alive(id, lease, now);
+        id
+    }
+
+    fn send_keep_alive(&mut self, id: LinkId, lease: &Lease, now: Instant) {
+        let nonce = self.next_nonce;
+        self.next_nonce += 1;
+        if let Some(link) = self.open.iter_mut().find(|link| link.id == id) {
+            link.unanswered = Some((nonce, now));
+            link.next_keep_alive = now + lease.interval();
+        }
+        self.send(id, Request::KeepAlive(StreamKeepAlive { nonce }));
+    }
+}

@@ -1,0 +1,126 @@
+//! The cluster as one of its nodes sees it.
+//!
+//! Invariant: ids that mean "none" on the wire (0) are `None` here.
+
+use lockstep_model::id::{NodeId, ShardId};
+use lockstep_proto::cluster::v1 as wire;
+
+/// Nodes and shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// 32 hexadecimal digits.
+    pub cluster_id: String,
+    /// The nodes, as the wire orders them.
+    pub nodes: Vec<NodeStatus>,
+    /// The shards, as the wire orders them; 0 is the meta shard.
+    pub shards: Vec<ShardStatus>,
+    /// The node that answered.
+    pub answered_by: NodeId,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where peers reach it.
+    pub peer_address: String,
+    /// The version that it runs.
+    pub version: String,
+    /// Its failure domain; may be empty.
+    pub zone: String,
+    /// False when it did not answer the asked node.
+    pub reachable: bool,
+    /// Whether it serves.
+    pub ready: bool,
+    /// How many shards it leads.
+    pub shards_led: u32,
+    /// How many shards it has replicas of.
+    pub shards_held: u32,
+}
+
+/// A shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// Its id.
+    pub id: ShardId,
+    /// Its leader, where known.
+    pub leader: Option<NodeId>,
+    /// The leader's term.
+    pub term: u64,
+    /// Its replicas.
+    pub replicas: Vec<ReplicaStatus>,
+    /// The last index of the leader's log.
+    pub last_index: u64,
+    /// The last index that a quorum has.
+    pub committed_index: u64,
+}
+
+/// A shard's copy on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaStatus {
+    /// The node.
+    pub node: NodeId,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The highest log index known to be on it.
+    pub matched_index: u64,
+    /// Entries behind the leader's log.
+    pub lag: u64,
+}
+
+impl From<wire::GetStatusResponse> for ClusterStatus {
+    fn from(status: wire::GetStatusResponse) -> Self {
+        Self {
+            cluster_id: status.cluster_id,
+            nodes: status.nodes.into_iter().map(Into::into).collect(),
+            shards: status.shards.into_iter().map(Into::into).collect(),
+            answered_by: NodeId(status.answered_by),
+        }
+    }
+}
+
+impl From<wire::NodeStatus> for NodeStatus {
+    fn from(node: wire::NodeStatus) -> Self {
+        Self {
+            id: NodeId(node.node_id),
+            name: node.name,
+            client_address: node.client_address,
+            peer_address: node.peer_address,
+            version: node.version,
+            zone: node.zone,
+            reachable: node.reachable,
+            ready: node.ready,
+            shards_led: node.shards_led,
+            shards_held: node.shards_held,
+        }
+    }
+}
+
+impl From<wire::ShardStatus> for ShardStatus {
+    fn from(shard: wire::ShardStatus) -> Self {
+        Self {
+            id: ShardId(shard.shard),
+            leader: (shard.leader != 0).then_some(NodeId(shard.leader)),
+            term: shard.term,
+            replicas: shard.replicas.into_iter().map(Into::into).collect(),
+            last_index: shard.last_index,
+            committed_index: shard.committed_index,
+        }
+    }
+}
+
+impl From<wire::ReplicaStatus> for ReplicaStatus {
+    fn from(replica: wire::ReplicaStatus) -> Self {
+        Self {
+            node: NodeId(replica.node_id),
+            voter: replica.voter,
+            matched_index: replica.matched_index,
+            lag: replica.lag,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A data shard in which a few sessions contend for a few locks: where snapshots come from, and
+//! what decoded batches are given to.
+//!
+//! Invariant: whatever was applied, its snapshot restores; and it begins anew before it grows large.
+
+use std::collections::BTreeMap;
+
+use lockstep_model::{
+    Applied, Batch, ClusterId, Command, Effect, FencingToken, LockName, Machine, MetaCommand,
+    Millis, NodeId, Outcome, Owner, Priority, Reply, Serial, SessionId, ShardId, Timestamp,
+    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    meta::{NodeRecord, Settings},
+    placement::place,
+    reply::Grant,
+    ring::RING_VERSION,
+};
+use proptest::{prelude::*, test_runner::TestRng};
+
+const SESSIONS: u64 = 5;
+const LOCKS: u8 = 5;
+/// Most commands in one of its batches.
+const MAX_COMMANDS: usize = 4;
+/// Batches after which it begins anew.
+const MAX_BATCHES: u32 = 400;
+/// Grants that are remembered, for releasing them.
+const MAX_GRANTS: usize = 64;
+
+pub(crate) struct SmallWorld {
+    machine: Machine,
+    at: Timestamp,
+    last_serial: u64,
+    grants: Vec<(SessionId, Grant)>,
+    batches: u32,
+}
+
+impl SmallWorld {
+    pub(crate) fn new() -> Self {
+        Self {
+            machine: Machine::new_data(ShardId(1)),
+            at: Timestamp(1_000_000),
+            last_serial: 0,
+            grants: Vec::new(),
+            batches: 0,
+        }
+    }
+
+    pub(crate) const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Goes on with a machine that was restored, for a while.
+    pub(crate) fn replace(&mut self, machine: Machine) {
+        self.machine = machine;
+        // Its clock may stand anywhere, and so may its serials: only its own batches go on.
+        self.batches = self.batches.saturating_add(MAX_BATCHES / 8);
+    }
+
+    /// Applies any batch.
+    pub(crate) fn apply(&mut self, batch: Batch) {
+        let sessions: Vec<Option<SessionId>> = batch.commands.iter().map(asker).collect();
+        let Applied { outcomes, effects } = self.machine.apply(batch);
+        assert_eq!(outcomes.len(), sessions.len(), "one outcome a command");
+        for (outcome, session) in outcomes.into_iter().zip(sessions) {
+            if let (Outcome::Done(reply), Some(session)) = (outcome, session) {
+                self.learn(session, reply);
+            }
+        }
+        for effect in effects {
+            if let Effect::Complete { session, reply, .. } = effect {
+                self.learn(session, reply);
+            }
+        }
+        self.batches += 1;
+        if self.batches > MAX_BATCHES {
+            *self = Self::new();
+        }
+    }
+
+    /// Applies a batch of its own.
+    pub(crate) fn step(&mut self, rng: &mut TestRng) {
+        let batch = self.batch(rng);
+        self.apply(batch);
+    }
+
+    /// A batch that fits: most of its commands do something.
+    pub(crate) fn batch(&mut self, rng: &mut TestRng) -> Batch {
+        self.at = self.at.plus(Millis(rng.random_range(0..2_000)));
+        let count = rng.random_range(1..=MAX_COMMANDS);
+        Batch {
+            at: self.at,
+            commands: (0..count).map(|_| self.command(rng)).collect(),
+        }
+    }
+
+    fn learn(&mut self, session: SessionId, reply: Reply) {
+        if let Reply::Granted(grants) = reply {
+            let grants = grants.into_iter().map(|grant| (session, grant));
+            self.grants.extend(grants);
+            let over = self.grants.len().saturating_sub(MAX_GRANTS);
+            self.grants.drain(..over);
+        }
+    }
+
+    fn command(&mut self, rng: &mut TestRng) -> Command {
+        let session = SessionId(rng.random_range(1..=SESSIONS));
+        match rng.random_range(0..16_u8) {
+            0 => Command::OpenSession {
+                session,
+                ttl: Millis(rng.random_range(1_000..60_000)),
+                priority: Priority(rng.random_range(-2..3)),
+                labels: BTreeMap::from([("host".to_owned(), "a".to_owned())]),
+            },
+            1 => Command::AttachSession {
+                session,
+                priority: Priority(rng.random_range(-2..3)),
+                not_after: self.at.plus(Millis(1_000)),
+            },
+            2 => self.session_command(session, rng),
+            3..=8 => Command::Acquire {
+                request: self.request(session, rng),
+                owner: owner(rng),
+                locks: locks(rng),
+                wait: wait(rng),
+            },
+            9 => Command::CancelWait {
+                session,
+                serial: Serial(rng.random_range(0..=self.last_serial)),
+            },
+            10 => Command::ExpireWaits,
+            _ => self.with_grant(rng),
+        }
+    }
+
+    fn session_command(&self, session: SessionId, rng: &mut TestRng) -> Command {
+        let shard = ShardId(rng.random_range(1..6));
+        let reason = if rng.random() {
+            EndReason::Closed
+        } else {
+            EndReason::Expired
+        };
+        match rng.random_range(0..6_u8) {
+            0 => Command::ResumeSession { session },
+            1 => Command::TouchShard { session, shard },
+            2 => Command::ShardReleased { session, shard },
+            3 => Command::CheckpointSessions {
+                remaining: vec![(session, Millis(rng.random_range(0..9_000)))],
+            },
+            4 => Command::EndSession { session, reason },
+            _ => Command::DetachSession { session, reason },
+        }
+    }
+
+    /// Something with a lock that was granted, perhaps long ago.
+    fn with_grant(&mut self, rng: &mut TestRng) -> Command {
+        let at = rng.random_range(0..self.grants.len().max(1));
+        let Some((session, grant)) = self.grants.get(at).cloned() else {
+            return Command::ExpireWaits;
+        };
+        let request = self.request(session, rng);
+        let Grant { name, token, .. } = grant;
+        match rng.random_range(0..7_u8) {
+            0..3 => Command::Release {
+                request,
+                name,
+                token,
+            },
+            3 | 4 => Command::Upgrade {
+                request,
+                name,
+                token,
+                wait: wait(rng),
+            },
+            5 => Command::Downgrade {
+                request,
+                name,
+                token,
+            },
+            _ => Command::ReleaseAll {
+                session,
+                grants: vec![GiveBack {
+                    name,
+                    token,
+                    keep: rng.random_range(0..2),
+                }],
+            },
+        }
+    }
+
+    fn request(&mut self, session: SessionId, rng: &mut TestRng) -> RequestId {
+        self.last_serial += 1;
+        let serial = match rng.random_range(0..8_u8) {
+            0 => rng.random_range(0..=self.last_serial),
+            1 => Serial::FIRST_EPHEMERAL.0 + self.last_serial,
+            _ => self.last_serial,
+        };
+        let acked_below =
+            rng.random_range(0..=self.last_serial) * u64::from(rng.random_ratio(1, 9));
+        RequestId {
+            session,
+            serial: Serial(serial),
+            acked_below: Serial(acked_below),
+        }
+    }
+}
+
+/// The session that gets what a command is granted.
+const fn asker(command: &Command) -> Option<SessionId> {
+    match command {
+        Command::Acquire { request, .. } | Command::Upgrade { request, .. } => {
+            Some(request.session)
+        }
+        Command::OpenSession { .. }
+        | Command::ResumeSession { .. }
+        | Command::TouchShard { .. }
+        | Command::CheckpointSessions { .. }
+        | Command::EndSession { .. }
+        | Command::ShardReleased { .. }
+        | Command::AttachSession { .. }
+        | Command::DetachSession { .. }
+        | Command::CancelWait { .. }
+        | Command::Release { .. }
+        | Command::ReleaseAll { .. }
+        | Command::Downgrade { .. }
+        | Command::ExpireWaits
+        | Command::Meta(_) => None,
+    }
+}
+
+fn owner(rng: &mut TestRng) -> Owner {
+    let text = if rng.random() { "" } else { "t" };
+    Owner::new(text).unwrap_or_default()
+}
+
+fn locks(rng: &mut TestRng) -> Vec<LockSpec> {
+    let first = rng.random_range(0..LOCKS);
+    let count = 1 + rng.random_range(0..3) * u8::from(rng.random_ratio(1, 3));
+    (first..first + count)
+        .filter_map(|number| {
+            let letter = char::from(b'a' + number % LOCKS);
+            let mode = if rng.random() {
+                Mode::Shared
+            } else {
+                Mode::Exclusive
+            };
+            let name = LockName::new(&letter.to_string()).ok()?;
+            Some(LockSpec { name, mode })
+        })
+        .collect()
+}
+
+fn wait(rng: &mut TestRng) -> Wait {
+    match rng.random_range(0..4_u8) {
+        0 => Wait::Try,
+        1 => Wait::AtMost(Millis(rng.random_range(1..20_000))),
+        _ => Wait::Forever,
+    }
+}
+
+/// A meta shard of a cluster of one to nine nodes.
+pub(crate) fn founded(rng: &mut TestRng) -> Machine {
+    let count = rng.random_range(1..10_u64);
+    let nodes: Vec<NodeRecord> = (1..=count)
+        .map(|number| NodeRecord {
+            node: NodeId(number * rng.random_range(1..3)),
+            name: format!("node-{number}"),
+            client_address: format!("10.0.0.{number}:7400"),
+            peer_address: format!("10.0.0.{number}:7401"),
+            zone: format!("zone-{}", number % 3),
+            version: "0.1.0".to_owned(),
+        })
+        .collect();
+    let settings = Settings {
+        shards: rng.random_range(1..12),
+        replication_factor: if count < 3 { 1 } else { 3 },
+        ring_version: RING_VERSION,
+    };
+    let mut machine = Machine::new_meta();
+    if let Ok(placement) = place(&settings, &nodes) {
+        let found = MetaCommand::Found {
+            cluster: ClusterId(rng.random()),
+            settings,
+            nodes,
+            placement,
+        };
+        machine.apply(Batch {
+            at: Timestamp(1),
+            commands: vec![Command::Meta(found)],
+        });
+    }
+    machine
+}

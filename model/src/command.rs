@@ -1,0 +1,255 @@
+//! What a shard can be told to do: the only way in which its state ever changes.
+//!
+//! Invariant: a command carries all that decides its effect. Its encoding ([`Batch::encode`]) is a
+//! disk and wire format: versioned, and every version that was ever written can be read.
+
+mod codec;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    id::{
+        ClusterId, FencingToken, LockName, Millis, Owner, Priority, Serial, SessionId, ShardId,
+        Timestamp,
+    },
+    meta::{NodeRecord, Placement, Settings},
+};
+
+/// Most locks in one acquisition: an all-or-nothing set is taken one after another, and each more
+/// makes the whole wait longer.
+pub const MAX_LOCKS_PER_ACQUIRE: usize = 64;
+/// Most commands in one batch: bounds the work of one `apply`.
+pub const MAX_COMMANDS_PER_BATCH: usize = 4_096;
+/// Longest wait that may be asked for: a day. Longer waits are waits without limit.
+pub const MAX_WAIT: Millis = Millis(86_400_000);
+/// Shortest session TTL: below it, one lost packet ends a session.
+pub const MIN_SESSION_TTL: Millis = Millis(1_000);
+/// Longest session TTL: an hour, so that what a dead client held comes back within one.
+pub const MAX_SESSION_TTL: Millis = Millis(3_600_000);
+/// The TTL of a session that asked for none.
+pub const DEFAULT_SESSION_TTL: Millis = Millis(10_000);
+/// Most labels on a session, and their sizes in bytes: shown in listings, kept in every snapshot.
+pub const MAX_LABELS: usize = 16;
+/// Longest label key in bytes.
+pub const MAX_LABEL_KEY_BYTES: usize = 64;
+/// Longest label value in bytes.
+pub const MAX_LABEL_VALUE_BYTES: usize = 256;
+
+/// Free text about a session.
+pub type Labels = BTreeMap<String, String>;
+
+/// One Raft log entry: commands that are applied together, at one time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The leader's clock when it wrote the batch. A machine takes the later of this and the
+    /// latest time that it has seen, so time never goes back.
+    pub at: Timestamp,
+    /// At most [`MAX_COMMANDS_PER_BATCH`].
+    pub commands: Vec<Command>,
+}
+
+/// A change of a shard's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Home: a new session.
+    OpenSession {
+        /// Chosen at random by the node that took the request.
+        session: SessionId,
+        /// Within [`MIN_SESSION_TTL`]..=[`MAX_SESSION_TTL`].
+        ttl: Millis,
+        /// For choosing a deadlock's victim.
+        priority: Priority,
+        /// Shown in listings.
+        labels: Labels,
+    },
+    /// Home: a client has come back on a new stream: next epoch.
+    ResumeSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Home: the session is about to use another shard. Recorded before the shard hears of it, so
+    /// that the session's end reaches every shard where it may hold something.
+    TouchShard {
+        /// Which.
+        session: SessionId,
+        /// The shard about to be used.
+        shard: ShardId,
+    },
+    /// Home: what sessions that have been silent have left, so that elections never give endless life.
+    CheckpointSessions {
+        /// Session and remaining life.
+        remaining: Vec<(SessionId, Millis)>,
+    },
+    /// Home: the session is over. Its home part is released at once; the other shards follow.
+    EndSession {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// Home: a touched shard has released all that an ended session held there.
+    ShardReleased {
+        /// Which.
+        session: SessionId,
+        /// The shard that has answered.
+        shard: ShardId,
+    },
+    /// Any shard: the session may be used here from now on. Refused after `not_after`, because a
+    /// delayed one must not revive a session that has ended since.
+    AttachSession {
+        /// Which.
+        session: SessionId,
+        /// For choosing a deadlock's victim.
+        priority: Priority,
+        /// The home's time of the touch plus [`crate::session::ATTACH_WINDOW`].
+        not_after: Timestamp,
+    },
+    /// Any shard: the session is over: release all, drop its waits, remember its end for
+    /// [`crate::session::TOMBSTONE_LIFE`].
+    DetachSession {
+        /// Which.
+        session: SessionId,
+        /// Why: told to those whose waits are dropped.
+        reason: EndReason,
+    },
+    /// Takes locks, all or nothing, in canonical (name) order.
+    Acquire {
+        /// Who asks.
+        request: RequestId,
+        /// For re-entrance.
+        owner: Owner,
+        /// 1..=[`MAX_LOCKS_PER_ACQUIRE`], distinct names. Replies keep this order.
+        locks: Vec<LockSpec>,
+        /// How long it may be blocked.
+        wait: Wait,
+    },
+    /// Gives up a blocked acquisition or upgrade.
+    CancelWait {
+        /// Whose.
+        session: SessionId,
+        /// The serial of the acquisition or upgrade.
+        serial: Serial,
+    },
+    /// Gives one hold back.
+    Release {
+        /// Who asks.
+        request: RequestId,
+        /// Of what.
+        name: LockName,
+        /// The grant's token.
+        token: FencingToken,
+    },
+    /// Gives what several grants brought back, silently skipping stale ones: how an all-or-nothing
+    /// acquisition over several shards is undone. Repeating it changes nothing.
+    ReleaseAll {
+        /// Who asks.
+        session: SessionId,
+        /// At most [`MAX_LOCKS_PER_ACQUIRE`].
+        grants: Vec<GiveBack>,
+    },
+    /// Shared to exclusive.
+    Upgrade {
+        /// Who asks.
+        request: RequestId,
+        /// Of what.
+        name: LockName,
+        /// The shared hold's token.
+        token: FencingToken,
+        /// How long it may be blocked.
+        wait: Wait,
+    },
+    /// Exclusive to shared, without a gap.
+    Downgrade {
+        /// Who asks.
+        request: RequestId,
+        /// Of what.
+        name: LockName,
+        /// The exclusive hold's token.
+        token: FencingToken,
+    },
+    /// Ends the waits whose time is over by the batch's time.
+    ExpireWaits,
+    /// The meta shard's commands.
+    Meta(MetaCommand),
+}
+
+/// A change of the meta shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaCommand {
+    /// The first entry: what the founders agreed on. A second one changes nothing.
+    Found {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Shards and replication factor.
+        settings: Settings,
+        /// The founding nodes.
+        nodes: Vec<NodeRecord>,
+        /// Where each shard lives.
+        placement: Placement,
+    },
+    /// A node tells its present addresses, version and zone.
+    DescribeNode {
+        /// The node and what it says of itself. Unknown ids are refused.
+        node: NodeRecord,
+    },
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndReason {
+    /// Its client said so.
+    Closed,
+    /// No keep-alive came within its TTL.
+    Expired,
+}
+
+/// Who asks, and as which of its operations: what makes requests exactly-once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    /// The session.
+    pub session: SessionId,
+    /// The operation's number.
+    pub serial: Serial,
+    /// The client has the answers of all serials below; they are forgotten here.
+    pub acked_below: Serial,
+}
+
+/// One grant to undo.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GiveBack {
+    /// Of what.
+    pub name: LockName,
+    /// The grant's token.
+    pub token: FencingToken,
+    /// How often the owner held it before the grant, and may hold it afterwards.
+    pub keep: u32,
+}
+
+/// One lock to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockSpec {
+    /// Which.
+    pub name: LockName,
+    /// How.
+    pub mode: Mode,
+}
+
+/// Whom a hold excludes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// Exclusive holds.
+    Shared,
+    /// All other holds.
+    Exclusive,
+}
+
+/// How long an acquisition may be blocked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Try,
+    /// At most so long after the batch's time: 1 ms..=[`MAX_WAIT`].
+    AtMost(Millis),
+    /// Until granted, cancelled, or the session ends.
+    Forever,
+}

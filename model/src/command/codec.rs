@@ -1,0 +1,414 @@
+//! The encoding of batches and commands: what the log holds and what nodes forward.
+//!
+//! Invariants: a tag keeps its meaning for ever, and a decoded command is within every bound that
+//! its fields document.
+
+mod parts;
+
+use super::{
+    Batch, Command, GiveBack, Labels, LockSpec, MAX_COMMANDS_PER_BATCH, MAX_LABEL_KEY_BYTES,
+    MAX_LABEL_VALUE_BYTES, MAX_LABELS, MAX_LOCKS_PER_ACQUIRE, MAX_SESSION_TTL, MIN_SESSION_TTL,
+    MetaCommand,
+};
+use crate::{
+    codec::{
+        Decode, DecodeError, Encode, Reader, check_bounds, decode_versioned, encode_versioned,
+    },
+    id::{LockName, Millis},
+};
+
+impl Batch {
+    /// The version byte and the encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode_versioned(self)
+    }
+
+    /// Reads what [`Batch::encode`] wrote.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one batch whose fields are within their bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode_versioned(bytes)
+    }
+}
+
+impl Command {
+    /// The version byte and the encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode_versioned(self)
+    }
+
+    /// Reads what [`Command::encode`] wrote.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one command whose fields are within their bounds.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode_versioned(bytes)
+    }
+}
+
+mod tag {
+    pub(super) const OPEN_SESSION: u8 = 1;
+    pub(super) const RESUME_SESSION: u8 = 2;
+    pub(super) const TOUCH_SHARD: u8 = 3;
+    pub(super) const CHECKPOINT_SESSIONS: u8 = 4;
+    pub(super) const END_SESSION: u8 = 5;
+    pub(super) const SHARD_RELEASED: u8 = 6;
+    pub(super) const ATTACH_SESSION: u8 = 7;
+    pub(super) const DETACH_SESSION: u8 = 8;
+    pub(super) const ACQUIRE: u8 = 9;
+    pub(super) const CANCEL_WAIT: u8 = 10;
+    pub(super) const RELEASE: u8 = 11;
+    pub(super) const RELEASE_ALL: u8 = 12;
+    pub(super) const UPGRADE: u8 = 13;
+    pub(super) const DOWNGRADE: u8 = 14;
+    pub(super) const EXPIRE_WAITS: u8 = 15;
+    pub(super) const META: u8 = 16;
+
+    pub(super) const META_FOUND: u8 = 1;
+    pub(super) const META_DESCRIBE_NODE: u8 = 2;
+}
+
+impl Encode for Batch {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.at.encode_into(out);
+        self.commands.encode_into(out);
+    }
+}
+
+impl Decode for Batch {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let at = Decode::decode_from(input)?;
+        let commands = bounded_list(input, "number of commands", 0, MAX_COMMANDS_PER_BATCH)?;
+        Ok(Self { at, commands })
+    }
+}
+
+impl Encode for Command {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::OpenSession {
+                session,
+                ttl,
+                priority,
+                labels,
+            } => {
+                out.push(tag::OPEN_SESSION);
+                session.encode_into(out);
+                ttl.encode_into(out);
+                priority.encode_into(out);
+                labels.encode_into(out);
+            }
+            Self::ResumeSession { session } => {
+                out.push(tag::RESUME_SESSION);
+                session.encode_into(out);
+            }
+            Self::TouchShard { session, shard } => {
+                out.push(tag::TOUCH_SHARD);
+                session.encode_into(out);
+                shard.encode_into(out);
+            }
+            Self::CheckpointSessions { remaining } => {
+                out.push(tag::CHECKPOINT_SESSIONS);
+                remaining.encode_into(out);
+            }
+            Self::EndSession { session, reason } => {
+                out.push(tag::END_SESSION);
+                session.encode_into(out);
+                reason.encode_into(out);
+            }
+            Self::ShardReleased { session, shard } => {
+                out.push(tag::SHARD_RELEASED);
+                session.encode_into(out);
+                shard.encode_into(out);
+            }
+            Self::AttachSession {
+                session,
+                priority,
+                not_after,
+            } => {
+                out.push(tag::ATTACH_SESSION);
+                session.encode_into(out);
+                priority.encode_into(out);
+                not_after.encode_into(out);
+            }
+            Self::DetachSession { session, reason } => {
+                out.push(tag::DETACH_SESSION);
+                session.encode_into(out);
+                reason.encode_into(out);
+            }
+            Self::Meta(command) => {
+                out.push(tag::META);
+                command.encode_into(out);
+            }
+            Self::Acquire { .. }
+            | Self::CancelWait { .. }
+            | Self::Release { .. }
+            | Self::ReleaseAll { .. }
+            | Self::Upgrade { .. }
+            | Self::Downgrade { .. }
+            | Self::ExpireWaits => encode_lock_command(self, out),
+        }
+    }
+}
+
+/// The second half of [`Command`]'s encoding: the commands about locks.
+fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
+    match command {
+        Command::Acquire {
+            request,
+            owner,
+            locks,
+            wait,
+        } => {
+            out.push(tag::ACQUIRE);
+            request.encode_into(out);
+            owner.encode_into(out);
+            locks.encode_into(out);
+            wait.encode_into(out);
+        }
+        Command::CancelWait { session, serial } => {
+            out.push(tag::CANCEL_WAIT);
+            session.encode_into(out);
+            serial.encode_into(out);
+        }
+        Command::Release {
+            request,
+            name,
+            token,
+        } => {
+            out.push(tag::RELEASE);
+            request.encode_into(out);
+            name.encode_into(out);
+            token.encode_into(out);
+        }
+        Command::ReleaseAll { session, grants } => {
+            out.push(tag::RELEASE_ALL);
+            session.encode_into(out);
+            grants.encode_into(out);
+        }
+        Command::Upgrade {
+            request,
+            name,
+            token,
+            wait,
+        } => {
+            out.push(tag::UPGRADE);
+            request.encode_into(out);
+            name.encode_into(out);
+            token.encode_into(out);
+            wait.encode_into(out);
+        }
+        Command::Downgrade {
+            request,
+            name,
+            token,
+        } => {
+            out.push(tag::DOWNGRADE);
+            request.encode_into(out);
+            name.encode_into(out);
+            token.encode_into(out);
+        }
+        Command::ExpireWaits => out.push(tag::EXPIRE_WAITS),
+        Command::OpenSession { .. }
+        | Command::ResumeSession { .. }
+        | Command::TouchShard { .. }
+        | Command::CheckpointSessions { .. }
+        | Command::EndSession { .. }
+        | Command::ShardReleased { .. }
+        | Command::AttachSession { .. }
+        | Command::DetachSession { .. }
+        | Command::Meta(_) => {}
+    }
+}
+
+impl Decode for Command {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match input.byte()? {
+            tag::OPEN_SESSION => Self::OpenSession {
+                session: Decode::decode_from(input)?,
+                ttl: session_ttl(input)?,
+                priority: Decode::decode_from(input)?,
+                labels: labels(input)?,
+            },
+            tag::RESUME_SESSION => Self::ResumeSession {
+                session: Decode::decode_from(input)?,
+            },
+            tag::TOUCH_SHARD => Self::TouchShard {
+                session: Decode::decode_from(input)?,
+                shard: Decode::decode_from(input)?,
+            },
+            tag::CHECKPOINT_SESSIONS => Self::CheckpointSessions {
+                remaining: Decode::decode_from(input)?,
+            },
+            tag::END_SESSION => Self::EndSession {
+                session: Decode::decode_from(input)?,
+                reason: Decode::decode_from(input)?,
+            },
+            tag::SHARD_RELEASED => Self::ShardReleased {
+                session: Decode::decode_from(input)?,
+                shard: Decode::decode_from(input)?,
+            },
+            tag::ATTACH_SESSION => Self::AttachSession {
+                session: Decode::decode_from(input)?,
+                priority: Decode::decode_from(input)?,
+                not_after: Decode::decode_from(input)?,
+            },
+            tag::DETACH_SESSION => Self::DetachSession {
+                session: Decode::decode_from(input)?,
+                reason: Decode::decode_from(input)?,
+            },
+            tag::META => Self::Meta(Decode::decode_from(input)?),
+            tag => decode_lock_command(tag, input)?,
+        })
+    }
+}
+
+/// The second half of [`Command`]'s decoding: the commands about locks.
+fn decode_lock_command(tag: u8, input: &mut Reader<'_>) -> Result<Command, DecodeError> {
+    Ok(match tag {
+        tag::ACQUIRE => Command::Acquire {
+            request: Decode::decode_from(input)?,
+            owner: Decode::decode_from(input)?,
+            locks: locks(input)?,
+            wait: Decode::decode_from(input)?,
+        },
+        tag::CANCEL_WAIT => Command::CancelWait {
+            session: Decode::decode_from(input)?,
+            serial: Decode::decode_from(input)?,
+        },
+        tag::RELEASE => Command::Release {
+            request: Decode::decode_from(input)?,
+            name: Decode::decode_from(input)?,
+            token: Decode::decode_from(input)?,
+        },
+        tag::RELEASE_ALL => Command::ReleaseAll {
+            session: Decode::decode_from(input)?,
+            grants: bounded_list::<GiveBack>(input, "number of grants", 0, MAX_LOCKS_PER_ACQUIRE)?,
+        },
+        tag::UPGRADE => Command::Upgrade {
+            request: Decode::decode_from(input)?,
+            name: Decode::decode_from(input)?,
+            token: Decode::decode_from(input)?,
+            wait: Decode::decode_from(input)?,
+        },
+        tag::DOWNGRADE => Command::Downgrade {
+            request: Decode::decode_from(input)?,
+            name: Decode::decode_from(input)?,
+            token: Decode::decode_from(input)?,
+        },
+        tag::EXPIRE_WAITS => Command::ExpireWaits,
+        tag => {
+            return Err(DecodeError::UnknownTag {
+                what: "command",
+                tag,
+            });
+        }
+    })
+}
+
+impl Encode for MetaCommand {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Found {
+                cluster,
+                settings,
+                nodes,
+                placement,
+            } => {
+                out.push(tag::META_FOUND);
+                cluster.encode_into(out);
+                settings.encode_into(out);
+                nodes.encode_into(out);
+                placement.encode_into(out);
+            }
+            Self::DescribeNode { node } => {
+                out.push(tag::META_DESCRIBE_NODE);
+                node.encode_into(out);
+            }
+        }
+    }
+}
+
+impl Decode for MetaCommand {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match input.byte()? {
+            tag::META_FOUND => Self::Found {
+                cluster: Decode::decode_from(input)?,
+                settings: Decode::decode_from(input)?,
+                nodes: Decode::decode_from(input)?,
+                placement: Decode::decode_from(input)?,
+            },
+            tag::META_DESCRIBE_NODE => Self::DescribeNode {
+                node: Decode::decode_from(input)?,
+            },
+            tag => {
+                return Err(DecodeError::UnknownTag {
+                    what: "meta command",
+                    tag,
+                });
+            }
+        })
+    }
+}
+
+fn session_ttl(input: &mut Reader<'_>) -> Result<Millis, DecodeError> {
+    let ttl = Millis::decode_from(input)?;
+    check_bounds(
+        "session TTL in ms",
+        ttl.0,
+        MIN_SESSION_TTL.0,
+        MAX_SESSION_TTL.0,
+    )?;
+    Ok(ttl)
+}
+
+fn labels(input: &mut Reader<'_>) -> Result<Labels, DecodeError> {
+    check_count("number of labels", input, 0, MAX_LABELS)?;
+    let labels = Labels::decode_from(input)?;
+    for (key, value) in &labels {
+        check_length("label key's length", key, MAX_LABEL_KEY_BYTES)?;
+        check_length("label value's length", value, MAX_LABEL_VALUE_BYTES)?;
+    }
+    Ok(labels)
+}
+
+fn locks(input: &mut Reader<'_>) -> Result<Vec<LockSpec>, DecodeError> {
+    let locks: Vec<LockSpec> = bounded_list(input, "number of locks", 1, MAX_LOCKS_PER_ACQUIRE)?;
+    let mut names: Vec<&LockName> = locks.iter().map(|spec| &spec.name).collect();
+    names.sort_unstable();
+    if names.is_sorted_by(|before, after| before < after) {
+        Ok(locks)
+    } else {
+        Err(DecodeError::Inconsistent {
+            what: "an acquisition names a lock twice",
+        })
+    }
+}
+
+fn bounded_list<T: Decode>(
+    input: &mut Reader<'_>,
+    what: &'static str,
+    min: usize,
+    max: usize,
+) -> Result<Vec<T>, DecodeError> {
+    check_count(what, input, min, max)?;
+    Decode::decode_from(input)
+}
+
+/// Checks the count that comes next, before anything of the list is read.
+fn check_count(
+    what: &'static str,
+    input: &Reader<'_>,
+    min: usize,
+    max: usize,
+) -> Result<(), DecodeError> {
+    let count = input.clone().count()?;
+    check_bounds(what, count as u64, min as u64, max as u64)
+}
+
+fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), DecodeError> {
+    check_bounds(what, text.len() as u64, 0, max as u64)
+}

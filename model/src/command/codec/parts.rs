@@ -1,0 +1,134 @@
+//! The encodings of what commands are made of.
+//!
+//! Invariant: a tag keeps its meaning for ever, and what is decoded is within its bounds.
+
+use crate::{
+    codec::{Decode, DecodeError, Encode, Reader, check_bounds},
+    command::{EndReason, GiveBack, LockSpec, MAX_WAIT, Mode, RequestId, Wait},
+    id::{Millis, Serial},
+};
+
+impl Encode for EndReason {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Closed => 1,
+            Self::Expired => 2,
+        });
+    }
+}
+
+impl Decode for EndReason {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match input.byte()? {
+            1 => Ok(Self::Closed),
+            2 => Ok(Self::Expired),
+            tag => Err(DecodeError::UnknownTag {
+                what: "end reason",
+                tag,
+            }),
+        }
+    }
+}
+
+impl Encode for RequestId {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.session.encode_into(out);
+        self.serial.encode_into(out);
+        self.acked_below.encode_into(out);
+    }
+}
+
+impl Decode for RequestId {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let session = Decode::decode_from(input)?;
+        let serial = Decode::decode_from(input)?;
+        let acked_below = Serial::decode_from(input)?;
+        check_bounds("acked_below", acked_below.0, 0, Serial::FIRST_EPHEMERAL.0)?;
+        Ok(Self {
+            session,
+            serial,
+            acked_below,
+        })
+    }
+}
+
+impl Encode for LockSpec {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.name.encode_into(out);
+        self.mode.encode_into(out);
+    }
+}
+
+impl Decode for LockSpec {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: Decode::decode_from(input)?,
+            mode: Decode::decode_from(input)?,
+        })
+    }
+}
+
+impl Encode for Mode {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Shared => 1,
+            Self::Exclusive => 2,
+        });
+    }
+}
+
+impl Decode for Mode {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match input.byte()? {
+            1 => Ok(Self::Shared),
+            2 => Ok(Self::Exclusive),
+            tag => Err(DecodeError::UnknownTag { what: "mode", tag }),
+        }
+    }
+}
+
+impl Encode for Wait {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Try => out.push(1),
+            Self::AtMost(span) => {
+                out.push(2);
+                span.encode_into(out);
+            }
+            Self::Forever => out.push(3),
+        }
+    }
+}
+
+impl Decode for Wait {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match input.byte()? {
+            1 => Ok(Self::Try),
+            2 => {
+                let span = Millis::decode_from(input)?;
+                check_bounds("wait in ms", span.0, 1, MAX_WAIT.0)?;
+                Ok(Self::AtMost(span))
+            }
+            3 => Ok(Self::Forever),
+            tag => Err(DecodeError::UnknownTag { what: "wait", tag }),
+        }
+    }
+}
+
+impl Encode for GiveBack {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.name.encode_into(out);
+        self.token.encode_into(out);
+        self.keep.encode_into(out);
+    }
+}
+
+impl Decode for GiveBack {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: Decode::decode_from(input)?,
+            token: Decode::decode_from(input)?,
+            keep: Decode::decode_from(input)?,
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! Every identifier and unit that crosses a module boundary, each a type of its own.
+//!
+//! Invariant: a value of a validated type ([`LockName`], [`Owner`]) is within its bounds wherever
+//! it is found, because its constructor is the only way to it.
+
+use std::{fmt, sync::Arc};
+
+/// Longest lock name in bytes: names are keys in memory, in the log and in every listing.
+pub const MAX_LOCK_NAME_BYTES: usize = 512;
+/// Longest owner tag in bytes: a tag names a thread or a task, not a document.
+pub const MAX_OWNER_BYTES: usize = 128;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A server process, for as long as it keeps its data directory. Given by the meta shard; never 0, never reused.
+    NodeId(u64)
+}
+number! {
+    /// A Raft group and its slice of the key space. Shard 0 is the meta shard.
+    ShardId(u32)
+}
+number! {
+    /// A span of time in milliseconds.
+    Millis(u64)
+}
+number! {
+    /// Unix time in milliseconds, as the leader that wrote a batch saw it.
+    Timestamp(u64)
+}
+number! {
+    /// Grows with every grant of a lock, for ever: a resource that remembers the highest it saw
+    /// can refuse a holder that was replaced (Kleppmann, "How to do distributed locking", 2016).
+    FencingToken(u64)
+}
+number! {
+    /// How often a session was resumed; 1 when new.
+    SessionEpoch(u64)
+}
+number! {
+    /// In a deadlock the lowest priority gives way.
+    Priority(i32)
+}
+number! {
+    /// The number of an operation in its session, used once.
+    Serial(u64)
+}
+
+impl ShardId {
+    /// The shard that holds the node registry and the placement table.
+    pub const META: Self = Self(0);
+}
+
+impl Timestamp {
+    /// This time plus a span, saturating.
+    #[must_use]
+    pub const fn plus(self, span: Millis) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// The span from `earlier` to this time; zero if it is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl FencingToken {
+    /// The token after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl SessionEpoch {
+    /// The epoch of a new session.
+    pub const FIRST: Self = Self(1);
+
+    /// The epoch after a resume.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl Serial {
+    /// Serials from here up are given by nodes to requests whose client named none. Their answers
+    /// are not kept once given.
+    pub const FIRST_EPHEMERAL: Self = Self(1 << 63);
+
+    /// True for a serial that a node gave.
+    #[must_use]
+    pub const fn is_ephemeral(self) -> bool {
+        self.0 >= Self::FIRST_EPHEMERAL.0
+    }
+}
+
+/// A client's leased identity: random, never 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A cluster's identity: 16 random bytes, made when it is founded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub [u8; 16]);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A lock's name: 1 to [`MAX_LOCK_NAME_BYTES`] bytes of UTF-8. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockName(Arc<str>);
+
+/// Why a text is no [`LockName`] or no [`Owner`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// A lock name has no bytes.
+    #[error("a lock name must not be empty: give it 1 to {MAX_LOCK_NAME_BYTES} bytes")]
+    Empty,
+    /// A lock name is over its bound.
+    #[error("a lock name of {len} bytes is too long: at most {MAX_LOCK_NAME_BYTES} are allowed")]
+    NameTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// An owner tag is over its bound.
+    #[error("an owner tag of {len} bytes is too long: at most {MAX_OWNER_BYTES} are allowed")]
+    OwnerTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+impl LockName {
+    /// Checks the bounds.
+    ///
+    /// # Errors
+    /// If the text is empty or over [`MAX_LOCK_NAME_BYTES`].
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        match text.len() {
+            0 => Err(NameError::Empty),
+            len if len > MAX_LOCK_NAME_BYTES => Err(NameError::NameTooLong { len }),
+            _ => Ok(Self(text.into())),
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Tells holders of one session apart, for re-entrance: 0 to [`MAX_OWNER_BYTES`] bytes. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(Arc<str>);
+
+impl Owner {
+    /// Checks the bound.
+    ///
+    /// # Errors
+    /// If the text is over [`MAX_OWNER_BYTES`].
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        match text.len() {
+            len if len > MAX_OWNER_BYTES => Err(NameError::OwnerTooLong { len }),
+            _ => Ok(Self(text.into())),
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

@@ -1,0 +1,29 @@
+//! The pure core of Lockstep: state machines that take commands and give replies and effects.
+//!
+//! Invariant: nothing here reads a clock, draws a random number, does I/O or is async. Time comes
+//! inside each [`Batch`]; the same batches in the same order give the same state everywhere, which
+//! is what lets replicas, tests and simulations run the very same code.
+
+pub mod codec;
+pub mod command;
+pub mod id;
+pub mod lock;
+pub mod machine;
+pub mod meta;
+pub mod placement;
+pub mod query;
+pub mod reply;
+pub mod ring;
+pub mod session;
+pub mod shard;
+pub mod snapshot;
+
+pub use codec::DecodeError;
+pub use command::{Batch, Command, MetaCommand};
+pub use id::{
+    ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionEpoch,
+    SessionId, ShardId, Timestamp,
+};
+pub use machine::{Applied, Effect, Machine, Outcome};
+pub use query::{Answer, Query};
+pub use reply::{Refusal, Reply};

@@ -1,0 +1,193 @@
+//! Who holds a lock.
+//!
+//! Invariant: nobody, or one exclusively, or one or more shared; each hold has its own token.
+
+use std::collections::BTreeMap;
+
+use super::MAX_HOLDS;
+use crate::{
+    command::Mode,
+    id::{FencingToken, Owner, SessionId, Timestamp},
+};
+
+/// The holders of a lock.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Held {
+    /// Nobody.
+    #[default]
+    Free,
+    /// One, alone.
+    Exclusive(FencingToken, Hold),
+    /// One or more, beside each other, by token: in the order of their grants.
+    Shared(BTreeMap<FencingToken, Hold>),
+}
+
+/// One owner's hold of a lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(crate) session: SessionId,
+    pub(crate) owner: Owner,
+    pub(crate) since: Timestamp,
+    /// How often it was granted and not yet released.
+    pub(crate) granted: u32,
+    /// How many acquisitions that still wait for other locks have taken it. Their client does not
+    /// have it yet, so no release can take it from them.
+    pub(crate) pending: u32,
+}
+
+/// Why an owner that holds a lock may not take it again.
+pub(crate) enum ReentryError {
+    /// It holds it shared and wants it exclusively.
+    NeedsUpgrade,
+    /// [`MAX_HOLDS`] is reached.
+    TooMany,
+}
+
+impl Hold {
+    /// True when nothing keeps it.
+    pub(crate) const fn is_unused(&self) -> bool {
+        self.granted == 0 && self.pending == 0
+    }
+
+    /// How often it is taken.
+    pub(crate) const fn count(&self) -> u32 {
+        self.granted.saturating_add(self.pending)
+    }
+}
+
+impl Held {
+    /// True if a hold of this mode may stand beside the present ones.
+    pub(crate) const fn admits(&self, mode: Mode) -> bool {
+        match (self, mode) {
+            (Self::Free, Mode::Shared | Mode::Exclusive) | (Self::Shared(_), Mode::Shared) => true,
+            (Self::Shared(_), Mode::Exclusive)
+            | (Self::Exclusive(..), Mode::Shared | Mode::Exclusive) => false,
+        }
+    }
+
+    /// True if nobody holds it.
+    pub(crate) const fn is_free(&self) -> bool {
+        matches!(self, Self::Free)
+    }
+
+    /// The holders' mode, if there are any.
+    pub(crate) const fn mode(&self) -> Option<Mode> {
+        match self {
+            Self::Free => None,
+            Self::Exclusive(..) => Some(Mode::Exclusive),
+            Self::Shared(_) => Some(Mode::Shared),
+        }
+    }
+
+    /// Adds a hold. False, and nothing changed, if it is not admitted.
+    pub(crate) fn add(&mut self, mode: Mode, token: FencingToken, hold: Hold) -> bool {
+        match (&mut *self, mode) {
+            (Self::Free, Mode::Exclusive) => *self = Self::Exclusive(token, hold),
+            (Self::Free, Mode::Shared) => *self = Self::Shared(BTreeMap::from([(token, hold)])),
+            (Self::Shared(holds), Mode::Shared) => return holds.insert(token, hold).is_none(),
+            (Self::Shared(_), Mode::Exclusive)
+            | (Self::Exclusive(..), Mode::Shared | Mode::Exclusive) => return false,
+        }
+        true
+    }
+
+    /// The hold of a token.
+    pub(crate) fn get(&self, token: FencingToken) -> Option<&Hold> {
+        match self {
+            Self::Free => None,
+            Self::Exclusive(held, hold) => (*held == token).then_some(hold),
+            Self::Shared(holds) => holds.get(&token),
+        }
+    }
+
+    /// The hold of a token, to change its counts.
+    pub(crate) fn get_mut(&mut self, token: FencingToken) -> Option<&mut Hold> {
+        match self {
+            Self::Free => None,
+            Self::Exclusive(held, hold) => (*held == token).then_some(hold),
+            Self::Shared(holds) => holds.get_mut(&token),
+        }
+    }
+
+    /// Takes an owner's hold once more, for an acquisition under way.
+    pub(crate) fn reenter(&mut self, token: FencingToken, mode: Mode) -> Result<(), ReentryError> {
+        self.check_reentry(token, mode)?;
+        if let Some(hold) = self.get_mut(token) {
+            hold.pending = hold.pending.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Tells what [`Held::reenter`] would.
+    pub(crate) fn check_reentry(
+        &self,
+        token: FencingToken,
+        mode: Mode,
+    ) -> Result<(), ReentryError> {
+        if mode == Mode::Exclusive && self.mode() == Some(Mode::Shared) {
+            return Err(ReentryError::NeedsUpgrade);
+        }
+        match self.get(token) {
+            Some(hold) if hold.count() >= MAX_HOLDS => Err(ReentryError::TooMany),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Removes the hold of a token.
+    pub(crate) fn remove(&mut self, token: FencingToken) -> Option<Hold> {
+        match std::mem::take(self) {
+            Self::Exclusive(held, hold) if held == token => Some(hold),
+            Self::Shared(mut holds) => {
+                let hold = holds.remove(&token);
+                if !holds.is_empty() {
+                    *self = Self::Shared(holds);
+                }
+                hold
+            }
+            other @ (Self::Free | Self::Exclusive(..)) => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// True if there is exactly one shared holder.
+    pub(crate) fn is_shared_by_one(&self) -> bool {
+        match self {
+            Self::Shared(holds) => holds.len() == 1,
+            Self::Free | Self::Exclusive(..) => false,
+        }
+    }
+
+    /// Makes the only shared hold exclusive, under a new token. None, and nothing changed, if there
+    /// is no such hold.
+    pub(crate) fn promote(&mut self, token: FencingToken, now: Timestamp) -> Option<&Hold> {
+        let Self::Shared(holds) = self else {
+            return None;
+        };
+        if holds.len() != 1 {
+            return None;
+        }
+        let (_, mut hold) = holds.pop_first()?;
+        hold.since = now;
+        *self = Self::Exclusive(token, hold);
+        self.get(token)
+    }
+
+    /// Makes an exclusive hold shared, under its token.
+    pub(crate) fn demote(&mut self) {
+        match std::mem::take(self) {
+            Self::Exclusive(token, hold) => *self = Self::Shared(BTreeMap::from([(token, hold)])),
+            other @ (Self::Free | Self::Shared(_)) => *self = other,
+        }
+    }
+
+    /// The holds, by token.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = (FencingToken, &Hold)> + '_> {
+        match self {
+            Self::Free => Box::new(std::iter::empty()),
+            Self::Exclusive(token, hold) => Box::new(std::iter::once((*token, hold))),
+            Self::Shared(holds) => Box::new(holds.iter().map(|(token, hold)| (*token, hold))),
+        }
+    }
+}

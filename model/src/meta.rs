@@ -1,0 +1,262 @@
+//! The meta shard's state machine: which nodes there are, and where each shard lives.
+//!
+//! Invariants: before the founding there is nothing, and afterwards one cluster for ever, whose
+//! settings never change. Every shard has its voters, and every voter is a node of the registry.
+
+mod record;
+
+use std::collections::BTreeMap;
+
+pub use record::{
+    DEFAULT_SHARDS, MAX_ADDRESS_BYTES, MAX_NODE_NAME_BYTES, MAX_NODES, MAX_SHARDS,
+    MAX_VERSION_BYTES, MAX_VOTERS, MAX_ZONE_BYTES, MIN_SHARDS, NodeRecord, Placement, Settings,
+};
+
+use crate::{
+    codec::{Decode, DecodeError, Encode, Reader, check_bounds},
+    command::{Batch, Command, MetaCommand},
+    id::{ClusterId, NodeId, ShardId},
+    machine::{Applied, Outcome},
+    query::{Answer, ClusterView, Query},
+    reply::{Refusal, Reply},
+};
+
+/// The meta shard's state. Its encoding is its snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    founded: Option<Founded>,
+}
+
+/// What there is once a cluster was founded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Founded {
+    cluster: ClusterId,
+    settings: Settings,
+    nodes: BTreeMap<NodeId, NodeRecord>,
+    placement: Placement,
+    last_node: NodeId,
+}
+
+impl Meta {
+    /// The state before the founding.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies one committed batch: one outcome per command, in order, and never an effect. The
+    /// batch's time decides nothing here.
+    pub fn apply(&mut self, batch: Batch) -> Applied {
+        let outcomes = batch
+            .commands
+            .into_iter()
+            .map(|command| match command {
+                Command::Meta(command) => Outcome::Done(self.apply_one(command)),
+                Command::OpenSession { .. }
+                | Command::ResumeSession { .. }
+                | Command::TouchShard { .. }
+                | Command::CheckpointSessions { .. }
+                | Command::EndSession { .. }
+                | Command::ShardReleased { .. }
+                | Command::AttachSession { .. }
+                | Command::DetachSession { .. }
+                | Command::Acquire { .. }
+                | Command::CancelWait { .. }
+                | Command::Release { .. }
+                | Command::ReleaseAll { .. }
+                | Command::Upgrade { .. }
+                | Command::Downgrade { .. }
+                | Command::ExpireWaits => Outcome::Done(Reply::Refused(Refusal::WrongShard)),
+            })
+            .collect();
+        Applied {
+            outcomes,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Answers a question from the present state.
+    #[must_use]
+    pub fn query(&self, query: &Query) -> Answer {
+        match query {
+            Query::Cluster => Answer::Cluster(self.cluster()),
+            Query::Lock { .. }
+            | Query::Locks { .. }
+            | Query::Validate { .. }
+            | Query::Sessions { .. } => Answer::WrongShard,
+        }
+    }
+
+    /// A copy of the tables; none before the founding.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterView> {
+        self.founded.as_ref().map(|founded| ClusterView {
+            cluster: founded.cluster,
+            settings: founded.settings,
+            nodes: founded.nodes.values().cloned().collect(),
+            placement: founded.placement.clone(),
+            last_node: founded.last_node,
+        })
+    }
+
+    fn apply_one(&mut self, command: MetaCommand) -> Reply {
+        match command {
+            MetaCommand::Found {
+                cluster,
+                settings,
+                nodes,
+                placement,
+            } => self.found(cluster, settings, nodes, placement),
+            MetaCommand::DescribeNode { node } => self.describe(node),
+        }
+    }
+
+    /// Only the first founding counts. A founder may repeat it, for it cannot know whether its
+    /// first attempt was heard; by then the nodes may have described themselves anew, so the
+    /// cluster's id alone tells a repetition from another cluster.
+    fn found(
+        &mut self,
+        cluster: ClusterId,
+        settings: Settings,
+        nodes: Vec<NodeRecord>,
+        placement: Placement,
+    ) -> Reply {
+        if let Some(founded) = &self.founded {
+            return if founded.cluster == cluster {
+                Reply::Done
+            } else {
+                malformed(format!(
+                    "this is cluster {}, not {cluster}",
+                    founded.cluster
+                ))
+            };
+        }
+        match Founded::new(cluster, settings, nodes, placement) {
+            Ok(founded) => {
+                self.founded = Some(founded);
+                Reply::Done
+            }
+            Err(error) => malformed(error.to_string()),
+        }
+    }
+
+    fn describe(&mut self, record: NodeRecord) -> Reply {
+        if let Err(error) = record.check() {
+            return malformed(error.to_string());
+        }
+        let known = self
+            .founded
+            .as_mut()
+            .and_then(|founded| founded.nodes.get_mut(&record.node));
+        match known {
+            Some(known) => {
+                *known = record;
+                Reply::Done
+            }
+            None => Reply::Refused(Refusal::NoSuchNode { node: record.node }),
+        }
+    }
+}
+
+fn malformed(what: String) -> Reply {
+    Reply::Refused(Refusal::Malformed { what })
+}
+
+impl Founded {
+    fn new(
+        cluster: ClusterId,
+        settings: Settings,
+        nodes: Vec<NodeRecord>,
+        placement: Placement,
+    ) -> Result<Self, DecodeError> {
+        let count = nodes.len();
+        let nodes: BTreeMap<_, _> = nodes.into_iter().map(|node| (node.node, node)).collect();
+        if nodes.len() < count {
+            return Err(DecodeError::Inconsistent {
+                what: "two nodes have the same id",
+            });
+        }
+        let founded = Self {
+            cluster,
+            settings,
+            last_node: nodes.keys().next_back().copied().unwrap_or_default(),
+            nodes,
+            placement,
+        };
+        founded.check()?;
+        Ok(founded)
+    }
+
+    /// Checks each part, and that the parts agree.
+    fn check(&self) -> Result<(), DecodeError> {
+        self.settings.check()?;
+        self.placement.check()?;
+        check_bounds(
+            "the number of nodes",
+            self.nodes.len() as u64,
+            1,
+            MAX_NODES as u64,
+        )?;
+        for (id, node) in &self.nodes {
+            node.check()?;
+            if *id != node.node || *id > self.last_node {
+                return Err(DecodeError::Inconsistent {
+                    what: "a node's id is not the one it is registered under",
+                });
+            }
+        }
+        let placed = self.placement.shards.keys().copied();
+        if !placed.eq((0..=self.settings.shards).map(ShardId)) {
+            return Err(DecodeError::Inconsistent {
+                what: "the shards that are placed are not those of the settings",
+            });
+        }
+        let mut voters = self.placement.shards.values().flatten();
+        if !voters.all(|voter| self.nodes.contains_key(voter)) {
+            return Err(DecodeError::Inconsistent {
+                what: "a voter is not in the registry",
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Encode for Meta {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.founded.encode_into(out);
+    }
+}
+
+impl Decode for Meta {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let founded = Decode::decode_from(input)?;
+        Ok(Self { founded })
+    }
+}
+
+impl Encode for Founded {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.cluster.encode_into(out);
+        self.settings.encode_into(out);
+        self.nodes.encode_into(out);
+        self.placement.encode_into(out);
+        self.last_node.encode_into(out);
+    }
+}
+
+impl Decode for Founded {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let founded = Self {
+            cluster: Decode::decode_from(input)?,
+            settings: Decode::decode_from(input)?,
+            nodes: Decode::decode_from(input)?,
+            placement: Decode::decode_from(input)?,
+            last_node: Decode::decode_from(input)?,
+        };
+        founded.check()?;
+        Ok(founded)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+use super::*;
+use crate::{
+    codec::{decode_versioned, encode_versioned},
+    id::{Millis, Timestamp},
+    placement::place,
+};
+
+const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+fn settings() -> Settings {
+    Settings {
+        shards: 4,
+        replication_factor: 3,
+        ring_version: 1,
+    }
+}
+
+fn node(id: u64) -> NodeRecord {
+    NodeRecord {
+        node: NodeId(id),
+        name: format!("node-{id}"),
+        client_address: format!("node-{id}:7400"),
+        peer_address: format!("node-{id}:7401"),
+        zone: String::new(),
+        version: "0.1.0".to_owned(),
+    }
+}
+
+fn nodes() -> Vec<NodeRecord> {
+    (1..=3).map(node).collect()
+}
+
+fn founding(cluster: ClusterId) -> MetaCommand {
+    MetaCommand::Found {
+        cluster,
+        settings: settings(),
+        nodes: nodes(),
+        placement: place(&settings(), &nodes()).unwrap(),
+    }
+}
+
+fn founded() -> Meta {
+    let mut meta = Meta::new();
+    assert_eq!(run(&mut meta, founding(CLUSTER)), Reply::Done);
+    meta
+}
+
+fn run(meta: &mut Meta, command: MetaCommand) -> Reply {
+    let applied = meta.apply(Batch {
+        at: Timestamp(1),
+        commands: vec![Command::Meta(command)],
+    });
+    assert_eq!(applied.effects, []);
+    match applied.outcomes.as_slice() {
+        [Outcome::Done(reply)] => reply.clone(),
+        outcomes => panic!("one command gave {outcomes:?}"),
+    }
+}
+
+fn refuses_as_malformed(meta: &mut Meta, command: MetaCommand) {
+    let before = meta.clone();
+    let reply = run(meta, command);
+    assert!(
+        matches!(reply, Reply::Refused(Refusal::Malformed { .. })),
+        "{reply:?}"
+    );
+    assert_eq!(*meta, before);
+}
+
+#[test]
+fn the_first_founding_counts_and_a_second_changes_nothing() {
+    let mut meta = Meta::new();
+    assert_eq!(meta.query(&Query::Cluster), Answer::Cluster(None));
+    assert_eq!(run(&mut meta, founding(CLUSTER)), Reply::Done);
+    let Answer::Cluster(Some(view)) = meta.query(&Query::Cluster) else {
+        panic!("founded, but without tables");
+    };
+    assert_eq!(view.cluster, CLUSTER);
+    assert_eq!(view.settings, settings());
+    assert_eq!(view.nodes, nodes());
+    assert_eq!(view.last_node, NodeId(3));
+    assert_eq!(view.placement, place(&settings(), &nodes()).unwrap());
+
+    let before = meta.clone();
+    assert_eq!(run(&mut meta, founding(CLUSTER)), Reply::Done);
+    assert_eq!(meta, before);
+    refuses_as_malformed(&mut meta, founding(ClusterId([8; 16])));
+}
+
+#[test]
+fn a_founding_that_contradicts_itself_is_refused() {
+    type Damage = fn(&mut Settings, &mut Vec<NodeRecord>, &mut Placement);
+    let damages: [Damage; 9] = [
+        |settings, _, _| settings.shards = 0,
+        |settings, _, _| settings.shards = 5,
+        |settings, _, _| settings.replication_factor = 2,
+        |_, nodes, _| nodes[1] = node(1),
+        |_, nodes, _| nodes[1] = node(0),
+        |_, nodes, _| nodes.truncate(2),
+        |_, nodes, _| nodes[0].name.clear(),
+        |_, _, placement| placement.shards.values_mut().for_each(Vec::clear),
+        |_, _, placement| {
+            let voters = vec![NodeId(1), NodeId(1), NodeId(2)];
+            placement.shards.insert(ShardId(1), voters);
+        },
+    ];
+    for damage in damages {
+        let (mut settings, mut nodes) = (settings(), nodes());
+        let mut placement = place(&settings, &nodes).unwrap();
+        damage(&mut settings, &mut nodes, &mut placement);
+        let command = MetaCommand::Found {
+            cluster: CLUSTER,
+            settings,
+            nodes,
+            placement,
+        };
+        refuses_as_malformed(&mut Meta::new(), command);
+    }
+}
+
+#[test]
+fn a_known_node_describes_itself_and_an_unknown_one_is_refused() {
+    let mut meta = founded();
+    let moved = NodeRecord {
+        client_address: "elsewhere:7400".to_owned(),
+        zone: "b".to_owned(),
+        ..node(2)
+    };
+    let describe = MetaCommand::DescribeNode {
+        node: moved.clone(),
+    };
+    assert_eq!(run(&mut meta, describe), Reply::Done);
+    assert_eq!(meta.cluster().unwrap().nodes, vec![node(1), moved, node(3)]);
+
+    let before = meta.clone();
+    let refused = Reply::Refused(Refusal::NoSuchNode { node: NodeId(9) });
+    let unknown = || MetaCommand::DescribeNode { node: node(9) };
+    assert_eq!(run(&mut meta, unknown()), refused);
+    assert_eq!(meta, before);
+    assert_eq!(run(&mut Meta::new(), unknown()), refused);
+
+    let endless = NodeRecord {
+        zone: "z".repeat(MAX_ZONE_BYTES + 1),
+        ..node(2)
+    };
+    refuses_as_malformed(&mut meta, MetaCommand::DescribeNode { node: endless });
+}
+
+#[test]
+fn commands_and_questions_of_data_shards_are_refused_one_by_one() {
+    let mut meta = founded();
+    let applied = meta.apply(Batch {
+        at: Timestamp(1),
+        commands: vec![
+            Command::ExpireWaits,
+            Command::Meta(MetaCommand::DescribeNode { node: node(1) }),
+            Command::OpenSession {
+                session: crate::SessionId(1),
+                ttl: Millis(10_000),
+                priority: crate::Priority(0),
+                labels: BTreeMap::new(),
+            },
+        ],
+    });
+    let wrong = Outcome::Done(Reply::Refused(Refusal::WrongShard));
+    let expected = vec![wrong.clone(), Outcome::Done(Reply::Done), wrong];
+    assert_eq!(applied.outcomes, expected);
+    let question = Query::Sessions {
+        after: None,
+        limit: 1,
+    };
+    assert_eq!(meta.query(&question), Answer::WrongShard);
+}
+
+#[test]
+fn a_snapshot_gives_the_same_state_and_damage_is_found() {
+    for meta in [Meta::new(), founded()] {
+        let bytes = encode_versioned(&meta);
+        assert_eq!(decode_versioned::<Meta>(&bytes), Ok(meta));
+        for length in 0..bytes.len() {
+            assert!(decode_versioned::<Meta>(&bytes[..length]).is_err());
+        }
+        // Any one byte changed: an error or another state, never a panic.
+        for index in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[index] ^= 1 << bit;
+                if let Ok(other) = decode_versioned::<Meta>(&damaged) {
+                    assert_eq!(encode_versioned(&other), damaged);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_encodings_of_the_tables_are_pinned() {
+    let placement = Placement {
+        revision: 300,
+        shards: BTreeMap::from([(ShardId(0), vec![NodeId(1), NodeId(2)])]),
+    };
+    let pinned = [1, 0xac, 2, 1, 0, 2, 1, 2];
+    assert_eq!(encode_versioned(&placement), pinned);
+    assert_eq!(encode_versioned(&settings()), [1, 4, 3, 1]);
+    let mut record = vec![1, 1, 6];
+    record.extend(b"node-1");
+    record.push(11);
+    record.extend(b"node-1:7400");
+    record.push(11);
+    record.extend(b"node-1:7401");
+    record.extend([0, 5]);
+    record.extend(b"0.1.0");
+    assert_eq!(encode_versioned(&node(1)), record);
+}

@@ -1,0 +1,207 @@
+//! What a command answers: the fact, not the words.
+//!
+//! Invariant: every refusal changed nothing but the de-duplication record.
+
+mod codec;
+
+use crate::{
+    command::{EndReason, Mode},
+    id::{FencingToken, LockName, Millis, NodeId, SessionEpoch, SessionId, Timestamp},
+};
+
+/// The answer to a command. Encoded with [`Reply::encode`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Done; nothing to add.
+    Done,
+    /// The session is open (again).
+    Session {
+        /// Which.
+        session: SessionId,
+        /// Its TTL.
+        ttl: Millis,
+        /// Its epoch.
+        epoch: SessionEpoch,
+    },
+    /// The touch is recorded; the session may be attached until `not_after`.
+    Touched {
+        /// See [`crate::Command::AttachSession`].
+        not_after: Timestamp,
+        /// The session's priority, for the attach.
+        priority: crate::id::Priority,
+    },
+    /// Locks were granted, in the order in which they were asked for.
+    Granted(Vec<Grant>),
+    /// One hold was given back.
+    Released {
+        /// How many the owner has left.
+        holds: u32,
+    },
+    /// The hold is shared now.
+    Downgraded {
+        /// Its token.
+        token: FencingToken,
+    },
+    /// It was not done, for this reason.
+    Refused(Refusal),
+}
+
+/// One granted lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Which.
+    pub name: LockName,
+    /// How.
+    pub mode: Mode,
+    /// The fencing token.
+    pub token: FencingToken,
+    /// How often the owner holds it now.
+    pub holds: u32,
+}
+
+/// Why a command was not done. Each says what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The shard does not know the session: touch it at its home and attach it, then repeat. Never
+    /// reaches clients.
+    #[error("session {session} is not attached to this shard")]
+    NotAttached {
+        /// Which.
+        session: SessionId,
+    },
+    /// The attach came too late to be safe: touch again. Never reaches clients.
+    #[error("the attach of session {session} came too late")]
+    AttachTooLate {
+        /// Which.
+        session: SessionId,
+    },
+    /// There is no such session.
+    #[error("session {session} does not exist: it has ended, or was never opened; open another")]
+    NoSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// The session has ended.
+    #[error("session {session} has ended ({reason:?}); what it held is released: open another")]
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A session of this id is open already.
+    #[error("session {session} exists already: choose another id")]
+    SessionExists {
+        /// Which.
+        session: SessionId,
+    },
+    /// The answer of this serial was acknowledged and forgotten.
+    #[error(
+        "serial {serial} is below {acked_below}, which the client has acknowledged: use a serial once"
+    )]
+    SerialForgotten {
+        /// Which.
+        serial: u64,
+        /// The acknowledged bound.
+        acked_below: u64,
+    },
+    /// The serial was used by another kind of operation or with other arguments.
+    #[error("serial {serial} was used for a different operation: use a new serial for each")]
+    SerialReused {
+        /// Which.
+        serial: u64,
+    },
+    /// Too many answers are kept for the session.
+    #[error(
+        "session has {limit} unacknowledged operations: read answers and raise acked_below first"
+    )]
+    TooManyInFlight {
+        /// The bound.
+        limit: usize,
+    },
+    /// The lock is not free and the request would not wait.
+    #[error("lock {name:?} is not free: wait for it, or try again later")]
+    Unavailable {
+        /// The first that was not free.
+        name: String,
+    },
+    /// The wait's time is over.
+    #[error("lock {name:?} did not become free in time")]
+    WaitTimedOut {
+        /// The one it was waiting for.
+        name: String,
+    },
+    /// The wait was given up by its client.
+    #[error("the wait for lock {name:?} was cancelled")]
+    WaitCancelled {
+        /// The one it was waiting for.
+        name: String,
+    },
+    /// There is no such wait (granted already, or over).
+    #[error("there is no such wait: it was granted, or has ended")]
+    NoSuchWait,
+    /// The queue of the lock is full.
+    #[error("lock {name:?} has {limit} waiters: try again later")]
+    TooManyWaiters {
+        /// Which.
+        name: String,
+        /// The bound.
+        limit: usize,
+    },
+    /// A second upgrade of the lock would wait for the first, and the first for it.
+    #[error(
+        "another holder of lock {name:?} is already waiting to upgrade, and each would wait for the other: release, then acquire exclusively"
+    )]
+    UpgradeDeadlock {
+        /// Which.
+        name: String,
+    },
+    /// The owner holds it shared and asked for it exclusively.
+    #[error("this owner holds lock {name:?} shared: use upgrade")]
+    UpgradeRequired {
+        /// Which.
+        name: String,
+    },
+    /// The token is not that of a present grant to this session.
+    #[error(
+        "token {token} is not a current grant of lock {name:?} to this session: it was released or lost; nothing was changed"
+    )]
+    StaleToken {
+        /// Which.
+        name: String,
+        /// What was shown.
+        token: FencingToken,
+    },
+    /// Upgrade of a hold that is exclusive, or downgrade of one that is shared.
+    #[error("lock {name:?} is held in mode {mode:?}: this operation needs the other mode")]
+    WrongMode {
+        /// Which.
+        name: String,
+        /// The present mode.
+        mode: Mode,
+    },
+    /// One owner holds the lock too often.
+    #[error("this owner holds lock {name:?} {limit} times: release some first")]
+    TooManyHolds {
+        /// Which.
+        name: String,
+        /// The bound.
+        limit: u32,
+    },
+    /// The command is outside its bounds. Nodes check before they propose, so this means that two
+    /// versions disagree.
+    #[error("the command is malformed: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: String,
+    },
+    /// The command is for another kind of shard.
+    #[error("this shard does not serve such commands")]
+    WrongShard,
+    /// The node is not in the registry.
+    #[error("node {node} is not known to the cluster")]
+    NoSuchNode {
+        /// Which.
+        node: NodeId,
+    },
+}

@@ -1,0 +1,240 @@
+//! The encoding of replies: what nodes send each other and what snapshots keep of answered requests.
+//!
+//! Invariant: a tag keeps its meaning for ever.
+
+use super::{Grant, Refusal, Reply};
+use crate::codec::{
+    Decode, DecodeError, Encode, Reader, decode_versioned, encode_versioned, put_count, put_text,
+};
+
+impl Reply {
+    /// The version byte and the encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode_versioned(self)
+    }
+
+    /// Reads what [`Reply::encode`] wrote.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one reply.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        decode_versioned(bytes)
+    }
+}
+
+impl Encode for Reply {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Done => out.push(1),
+            Self::Session {
+                session,
+                ttl,
+                epoch,
+            } => {
+                out.push(2);
+                session.encode_into(out);
+                ttl.encode_into(out);
+                epoch.encode_into(out);
+            }
+            Self::Touched {
+                not_after,
+                priority,
+            } => {
+                out.push(3);
+                not_after.encode_into(out);
+                priority.encode_into(out);
+            }
+            Self::Granted(grants) => {
+                out.push(4);
+                grants.encode_into(out);
+            }
+            Self::Released { holds } => {
+                out.push(5);
+                holds.encode_into(out);
+            }
+            Self::Downgraded { token } => {
+                out.push(6);
+                token.encode_into(out);
+            }
+            Self::Refused(refusal) => {
+                out.push(7);
+                refusal.encode_into(out);
+            }
+        }
+    }
+}
+
+impl Decode for Reply {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match input.byte()? {
+            1 => Self::Done,
+            2 => Self::Session {
+                session: Decode::decode_from(input)?,
+                ttl: Decode::decode_from(input)?,
+                epoch: Decode::decode_from(input)?,
+            },
+            3 => Self::Touched {
+                not_after: Decode::decode_from(input)?,
+                priority: Decode::decode_from(input)?,
+            },
+            4 => Self::Granted(Decode::decode_from(input)?),
+            5 => Self::Released {
+                holds: Decode::decode_from(input)?,
+            },
+            6 => Self::Downgraded {
+                token: Decode::decode_from(input)?,
+            },
+            7 => Self::Refused(Decode::decode_from(input)?),
+            tag => return Err(DecodeError::UnknownTag { what: "reply", tag }),
+        })
+    }
+}
+
+impl Encode for Grant {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.name.encode_into(out);
+        self.mode.encode_into(out);
+        self.token.encode_into(out);
+        self.holds.encode_into(out);
+    }
+}
+
+impl Decode for Grant {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: Decode::decode_from(input)?,
+            mode: Decode::decode_from(input)?,
+            token: Decode::decode_from(input)?,
+            holds: Decode::decode_from(input)?,
+        })
+    }
+}
+
+impl Encode for Refusal {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::NotAttached { session } => put(out, 1, &[session]),
+            Self::AttachTooLate { session } => put(out, 2, &[session]),
+            Self::NoSession { session } => put(out, 3, &[session]),
+            Self::SessionEnded { session, reason } => put(out, 4, &[session, reason]),
+            Self::SessionExists { session } => put(out, 5, &[session]),
+            Self::SerialForgotten {
+                serial,
+                acked_below,
+            } => put(out, 6, &[serial, acked_below]),
+            Self::SerialReused { serial } => put(out, 7, &[serial]),
+            Self::TooManyInFlight { limit } => {
+                out.push(8);
+                put_count(out, *limit);
+            }
+            Self::Unavailable { name } => put(out, 9, &[name]),
+            Self::WaitTimedOut { name } => put(out, 10, &[name]),
+            Self::WaitCancelled { name } => put(out, 11, &[name]),
+            Self::NoSuchWait => out.push(12),
+            Self::TooManyWaiters { name, limit } => {
+                out.push(13);
+                put_text(out, name);
+                put_count(out, *limit);
+            }
+            Self::UpgradeDeadlock { name } => put(out, 14, &[name]),
+            Self::UpgradeRequired { name } => put(out, 15, &[name]),
+            Self::StaleToken { name, token } => put(out, 16, &[name, token]),
+            Self::WrongMode { name, mode } => put(out, 17, &[name, mode]),
+            Self::TooManyHolds { name, limit } => put(out, 18, &[name, limit]),
+            Self::Malformed { what } => put(out, 19, &[what]),
+            Self::WrongShard => out.push(20),
+            Self::NoSuchNode { node } => put(out, 21, &[node]),
+        }
+    }
+}
+
+/// Appends a tag and fields.
+fn put(out: &mut Vec<u8>, tag: u8, fields: &[&dyn Encode]) {
+    out.push(tag);
+    for field in fields {
+        field.encode_into(out);
+    }
+}
+
+impl Decode for Refusal {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match input.byte()? {
+            1 => Self::NotAttached {
+                session: Decode::decode_from(input)?,
+            },
+            2 => Self::AttachTooLate {
+                session: Decode::decode_from(input)?,
+            },
+            3 => Self::NoSession {
+                session: Decode::decode_from(input)?,
+            },
+            4 => Self::SessionEnded {
+                session: Decode::decode_from(input)?,
+                reason: Decode::decode_from(input)?,
+            },
+            5 => Self::SessionExists {
+                session: Decode::decode_from(input)?,
+            },
+            6 => Self::SerialForgotten {
+                serial: Decode::decode_from(input)?,
+                acked_below: Decode::decode_from(input)?,
+            },
+            7 => Self::SerialReused {
+                serial: Decode::decode_from(input)?,
+            },
+            8 => Self::TooManyInFlight {
+                limit: limit(input)?,
+            },
+            9 => Self::Unavailable {
+                name: Decode::decode_from(input)?,
+            },
+            10 => Self::WaitTimedOut {
+                name: Decode::decode_from(input)?,
+            },
+            11 => Self::WaitCancelled {
+                name: Decode::decode_from(input)?,
+            },
+            12 => Self::NoSuchWait,
+            13 => Self::TooManyWaiters {
+                name: Decode::decode_from(input)?,
+                limit: limit(input)?,
+            },
+            14 => Self::UpgradeDeadlock {
+                name: Decode::decode_from(input)?,
+            },
+            15 => Self::UpgradeRequired {
+                name: Decode::decode_from(input)?,
+            },
+            16 => Self::StaleToken {
+                name: Decode::decode_from(input)?,
+                token: Decode::decode_from(input)?,
+            },
+            17 => Self::WrongMode {
+                name: Decode::decode_from(input)?,
+                mode: Decode::decode_from(input)?,
+            },
+            18 => Self::TooManyHolds {
+                name: Decode::decode_from(input)?,
+                limit: Decode::decode_from(input)?,
+            },
+            19 => Self::Malformed {
+                what: Decode::decode_from(input)?,
+            },
+            20 => Self::WrongShard,
+            21 => Self::NoSuchNode {
+                node: Decode::decode_from(input)?,
+            },
+            tag => {
+                return Err(DecodeError::UnknownTag {
+                    what: "refusal",
+                    tag,
+                });
+            }
+        })
+    }
+}
+
+fn limit(input: &mut Reader<'_>) -> Result<usize, DecodeError> {
+    usize::try_from(input.varint()?).map_err(|_| DecodeError::BadInteger)
+}

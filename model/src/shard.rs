@@ -1,0 +1,287 @@
+//! A data shard's state machine: sessions and locks.
+//!
+//! Invariants: a hold is known to its lock and to its session, a waiting request to its session, to
+//! the one lock in which it waits and, if it has a deadline, to the deadlines; a lock that nobody
+//! holds or waits for is not kept; and when a command is done, nobody waits for what could be
+//! granted. Every request that became pending is completed exactly once.
+//!
+//! **Fencing tokens** come from one counter for the whole shard, which every new grant raises. So
+//! the tokens of each lock grow for ever, across failover (the counter is replicated), restart (it is
+//! in the snapshot) and re-creation of the lock, although nothing is kept for locks that are not
+//! held. A lock never changes its shard.
+
+mod acquire;
+mod convert;
+mod lifecycle;
+mod release;
+mod request;
+mod restore;
+mod settle;
+mod view;
+mod withdraw;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    command::{Batch, Command},
+    id::{FencingToken, LockName, Serial, SessionId, ShardId, Timestamp},
+    lock::Lock,
+    machine::{Applied, Effect, Outcome},
+    reply::{Refusal, Reply},
+    session::{EndingSession, Goal, HomeSession, Member, Presence},
+};
+
+/// The state of a data shard.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    id: ShardId,
+    now: Timestamp,
+    last_token: FencingToken,
+    sessions: BTreeMap<SessionId, Presence>,
+    /// Those of `sessions` that are to be forgotten, and when.
+    tombstones: BTreeSet<(Timestamp, SessionId)>,
+    locks: BTreeMap<LockName, Lock>,
+    /// Those waits that have a deadline.
+    deadlines: BTreeSet<(Timestamp, SessionId, Serial)>,
+    /// Locks whose holders or queue the command in hand has changed; empty between commands.
+    changed: VecDeque<LockName>,
+    /// The effects of the batch in hand; empty between batches.
+    effects: Vec<Effect>,
+}
+
+/// How large a shard's state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Open sessions whose home this is.
+    pub sessions: usize,
+    /// Sessions that have ended here while other shards are yet to release them.
+    pub ending: usize,
+    /// Open sessions of other homes.
+    pub attached: usize,
+    /// Locks that are held or waited for.
+    pub locks: usize,
+    /// Holds, each counted once however often its owner took it.
+    pub holders: usize,
+    /// Requests that wait, upgrades among them.
+    pub waiters: usize,
+    /// Ended sessions that are remembered.
+    pub tombstones: usize,
+    /// Answers that are kept for repetitions.
+    pub replies: usize,
+}
+
+/// How far an operation came.
+enum Step {
+    /// It is answered.
+    Done(Reply),
+    /// It waits.
+    Wait(Goal),
+}
+
+impl Step {
+    const fn refused(refusal: Refusal) -> Self {
+        Self::Done(Reply::Refused(refusal))
+    }
+}
+
+impl Shard {
+    /// An empty shard.
+    #[must_use]
+    pub const fn new(id: ShardId) -> Self {
+        Self {
+            id,
+            now: Timestamp(0),
+            last_token: FencingToken(0),
+            sessions: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
+            locks: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            changed: VecDeque::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Applies one committed batch: one outcome per command, in order.
+    pub fn apply(&mut self, batch: Batch) -> Applied {
+        self.now = self.now.max(batch.at);
+        self.forget_tombstones();
+        let deadline = self.next_wait_deadline();
+        let mut outcomes = Vec::with_capacity(batch.commands.len());
+        for command in batch.commands {
+            outcomes.push(self.execute(command));
+            self.settle();
+        }
+        let next_deadline = self.next_wait_deadline();
+        if next_deadline != deadline {
+            self.effects.push(Effect::NextWaitDeadline(next_deadline));
+        }
+        Applied {
+            outcomes,
+            effects: std::mem::take(&mut self.effects),
+        }
+    }
+
+    fn execute(&mut self, command: Command) -> Outcome {
+        let reply = match command {
+            Command::Acquire {
+                request,
+                owner,
+                locks,
+                wait,
+            } => {
+                return self.acquire(request, owner, locks, wait);
+            }
+            Command::Release {
+                request,
+                name,
+                token,
+            } => {
+                return self.release(request, name, token);
+            }
+            Command::Upgrade {
+                request,
+                name,
+                token,
+                wait,
+            } => {
+                return self.upgrade(request, name, token, wait);
+            }
+            Command::Downgrade {
+                request,
+                name,
+                token,
+            } => {
+                return self.downgrade(request, name, token);
+            }
+            Command::CancelWait { session, serial } => self.cancel_wait(session, serial),
+            Command::ReleaseAll { session, grants } => self.release_all(session, &grants),
+            Command::ExpireWaits => self.expire_waits(),
+            Command::OpenSession {
+                session,
+                ttl,
+                priority,
+                labels,
+            } => self.open_session(session, ttl, priority, labels),
+            Command::ResumeSession { session } => self.resume_session(session),
+            Command::TouchShard { session, shard } => self.touch_shard(session, shard),
+            Command::CheckpointSessions { remaining } => self.checkpoint_sessions(&remaining),
+            Command::EndSession { session, reason } => self.end_session(session, reason),
+            Command::ShardReleased { session, shard } => self.shard_released(session, shard),
+            Command::AttachSession {
+                session,
+                priority,
+                not_after,
+            } => self.attach_session(session, priority, not_after),
+            Command::DetachSession { session, reason } => self.detach_session(session, reason),
+            Command::Meta(_) => Reply::Refused(Refusal::WrongShard),
+        };
+        Outcome::Done(reply)
+    }
+
+    /// Which shard it is.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// The latest time seen in a batch.
+    #[must_use]
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The open sessions whose home this is, by id: what a new leader starts to watch over.
+    pub fn home_sessions(&self) -> impl Iterator<Item = HomeSession> + '_ {
+        self.sessions
+            .iter()
+            .filter_map(|(session, presence)| match presence {
+                Presence::Open(member) => member.role.home().map(|home| HomeSession {
+                    session: *session,
+                    ttl: home.ttl,
+                    epoch: home.epoch,
+                    checkpoint: home.checkpoint,
+                }),
+                Presence::Ending { .. } | Presence::Ended { .. } => None,
+            })
+    }
+
+    /// The sessions that have ended here while other shards are yet to release them, by id: what
+    /// the leader goes on telling those shards.
+    #[must_use]
+    pub fn ending(&self) -> Vec<EndingSession> {
+        let ending = self
+            .sessions
+            .iter()
+            .filter_map(|(session, presence)| match presence {
+                Presence::Ending { home, reason, .. } => Some(EndingSession {
+                    session: *session,
+                    reason: *reason,
+                    shards: home.touched.iter().copied().collect(),
+                }),
+                Presence::Open(_) | Presence::Ended { .. } => None,
+            });
+        ending.collect()
+    }
+
+    /// The earliest deadline among the waits: when to propose [`Command::ExpireWaits`].
+    #[must_use]
+    pub fn next_wait_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(deadline, ..)| *deadline)
+    }
+
+    /// True while this request waits.
+    #[must_use]
+    pub fn pending(&self, session: SessionId, serial: Serial) -> bool {
+        self.member(session)
+            .is_some_and(|member| member.requests.waits.contains_key(&serial))
+    }
+
+    /// How large the state is. Looks at every session, at no lock.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts {
+            locks: self.locks.len(),
+            ..Counts::default()
+        };
+        for presence in self.sessions.values() {
+            match presence {
+                Presence::Open(member) => {
+                    match member.role.home() {
+                        Some(_) => counts.sessions += 1,
+                        None => counts.attached += 1,
+                    }
+                    counts.holders += member.holds.len();
+                    counts.waiters += member.requests.waits.len();
+                    counts.replies += member.requests.answers.len();
+                }
+                Presence::Ending { .. } => counts.ending += 1,
+                Presence::Ended { .. } => counts.tombstones += 1,
+            }
+        }
+        counts
+    }
+
+    /// A session that may act here.
+    fn member(&self, session: SessionId) -> Option<&Member> {
+        match self.sessions.get(&session)? {
+            Presence::Open(member) => Some(member),
+            Presence::Ending { .. } | Presence::Ended { .. } => None,
+        }
+    }
+
+    /// A session that may act here, to change it.
+    fn member_mut(&mut self, session: SessionId) -> Option<&mut Member> {
+        open_member(&mut self.sessions, session)
+    }
+}
+
+/// [`Shard::member_mut`] while other parts of the shard are borrowed.
+fn open_member(
+    sessions: &mut BTreeMap<SessionId, Presence>,
+    session: SessionId,
+) -> Option<&mut Member> {
+    match sessions.get_mut(&session)? {
+        Presence::Open(member) => Some(member),
+        Presence::Ending { .. } | Presence::Ended { .. } => None,
+    }
+}

@@ -1,0 +1,248 @@
+//! Taking locks.
+//!
+//! Invariants: an acquisition ends with all its locks granted or with none of them taken by it;
+//! an owner has at most one hold of a lock, which it may take again, past every queue.
+
+use std::collections::btree_map::Entry;
+
+use super::{
+    Shard, Step, open_member,
+    request::{Kind, fingerprint},
+};
+use crate::{
+    command::{LockSpec, Mode, RequestId, Wait},
+    id::{FencingToken, LockName, Owner, Serial, SessionId},
+    lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
+    machine::Outcome,
+    reply::{Grant, Refusal, Reply},
+    session::{Acquisition, Goal},
+};
+
+/// Where an acquisition stands before the lock it takes next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It comes now, behind all who wait.
+    Arriving,
+    /// It was at the head of the queue, and has left it.
+    Head,
+}
+
+/// What became of taking one lock.
+enum Taking {
+    Taken,
+    Blocked,
+    Refused(Refusal),
+}
+
+impl ReentryError {
+    /// The refusal that says so.
+    fn of(self, name: &LockName) -> Refusal {
+        let name = name.to_string();
+        match self {
+            Self::NeedsUpgrade => Refusal::UpgradeRequired { name },
+            Self::TooMany => Refusal::TooManyHolds {
+                name,
+                limit: MAX_HOLDS,
+            },
+        }
+    }
+}
+
+impl Shard {
+    pub(super) fn acquire(
+        &mut self,
+        request: RequestId,
+        owner: Owner,
+        locks: Vec<LockSpec>,
+        wait: Wait,
+    ) -> Outcome {
+        let fingerprint = fingerprint(Kind::Acquire, &[&owner, &locks, &wait]);
+        let RequestId {
+            session, serial, ..
+        } = request;
+        self.once(request, fingerprint, wait, |shard| {
+            let Some(acquisition) = Acquisition::new(owner, locks) else {
+                let what = "an acquisition takes 1 to 64 locks of distinct names".to_owned();
+                return Step::refused(Refusal::Malformed { what });
+            };
+            if wait == Wait::Try
+                && let Some(refusal) = shard.obstacle(session, &acquisition)
+            {
+                return Step::refused(refusal);
+            }
+            shard.advance(session, serial, acquisition, Turn::Arriving)
+        })
+    }
+
+    /// Why not all locks can be taken at once.
+    fn obstacle(&self, session: SessionId, acquisition: &Acquisition) -> Option<Refusal> {
+        let member = self.member(session)?;
+        acquisition.in_order().find_map(|LockSpec { name, mode }| {
+            let lock = self.locks.get(name)?;
+            match member.holds.get(&(name.clone(), acquisition.owner.clone())) {
+                Some(token) => lock
+                    .held
+                    .check_reentry(*token, *mode)
+                    .err()
+                    .map(|error| error.of(name)),
+                None if lock.is_open_to(*mode) => None,
+                None => Some(Refusal::Unavailable {
+                    name: name.to_string(),
+                }),
+            }
+        })
+    }
+
+    /// Takes one lock after another, until all are taken, one is not free, or one is refused.
+    pub(super) fn advance(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+        mut acquisition: Acquisition,
+        mut turn: Turn,
+    ) -> Step {
+        while let Some(spec) = acquisition.next() {
+            let refusal = match self.take(session, &acquisition.owner, spec, turn) {
+                Taking::Taken => {
+                    acquisition.taken += 1;
+                    turn = Turn::Arriving;
+                    continue;
+                }
+                Taking::Refused(refusal) => refusal,
+                Taking::Blocked => {
+                    let LockSpec { name, mode } = spec;
+                    let waiter = Waiter {
+                        session,
+                        serial,
+                        owner: acquisition.owner.clone(),
+                        mode: *mode,
+                        since: self.now,
+                    };
+                    match self
+                        .locks
+                        .get_mut(name)
+                        .and_then(|lock| lock.enqueue(waiter))
+                    {
+                        Some(arrival) => {
+                            return Step::Wait(Goal::Acquire {
+                                acquisition,
+                                arrival,
+                            });
+                        }
+                        None => {
+                            let name = name.to_string();
+                            Refusal::TooManyWaiters {
+                                name,
+                                limit: MAX_WAITERS,
+                            }
+                        }
+                    }
+                }
+            };
+            self.give_back(session, &acquisition);
+            return Step::refused(refusal);
+        }
+        Step::Done(self.hand_over(session, &acquisition))
+    }
+
+    /// Takes one lock for an acquisition under way.
+    fn take(&mut self, session: SessionId, owner: &Owner, spec: &LockSpec, turn: Turn) -> Taking {
+        let LockSpec { name, mode } = spec;
+        let Some(member) = open_member(&mut self.sessions, session) else {
+            return Taking::Refused(Refusal::NotAttached { session });
+        };
+        match member.holds.entry((name.clone(), owner.clone())) {
+            Entry::Occupied(own) => match self.locks.get_mut(name) {
+                Some(lock) => match lock.held.reenter(*own.get(), *mode) {
+                    Ok(()) => Taking::Taken,
+                    Err(error) => Taking::Refused(error.of(name)),
+                },
+                None => Taking::Blocked,
+            },
+            Entry::Vacant(slot) => {
+                let lock = self.locks.entry(name.clone()).or_default();
+                let is_free = match turn {
+                    Turn::Arriving => lock.is_open_to(*mode),
+                    Turn::Head => lock.held.admits(*mode),
+                };
+                let token = self.last_token.next();
+                let owner = owner.clone();
+                let hold = Hold {
+                    session,
+                    owner,
+                    since: self.now,
+                    granted: 0,
+                    pending: 1,
+                };
+                if is_free && lock.held.add(*mode, token, hold) {
+                    self.last_token = token;
+                    slot.insert(token);
+                    Taking::Taken
+                } else {
+                    Taking::Blocked
+                }
+            }
+        }
+    }
+
+    /// Makes what an acquisition has taken its client's: the end of a successful one.
+    fn hand_over(&mut self, session: SessionId, acquisition: &Acquisition) -> Reply {
+        // A lock that its owner held before may have been downgraded while others were waited for;
+        // not the last, which was taken just now.
+        let before_last = acquisition.taken.saturating_sub(1);
+        let weakened = acquisition.taken().take(before_last).find(|spec| {
+            let held = self.own_hold(session, &acquisition.owner, &spec.name);
+            let mode = held.and_then(|(lock, _)| lock.held.mode());
+            spec.mode == Mode::Exclusive && mode == Some(Mode::Shared)
+        });
+        if let Some(LockSpec { name, .. }) = weakened {
+            let refusal = ReentryError::NeedsUpgrade.of(name);
+            self.give_back(session, acquisition);
+            return Reply::Refused(refusal);
+        }
+        let mut grants = Vec::with_capacity(acquisition.locks.len());
+        for LockSpec { name, mode } in &acquisition.locks {
+            let Some((lock, token)) = self.own_hold(session, &acquisition.owner, name) else {
+                continue;
+            };
+            let mode = lock.held.mode().unwrap_or(*mode);
+            let Some(hold) = lock.held.get_mut(token) else {
+                continue;
+            };
+            hold.pending = hold.pending.saturating_sub(1);
+            hold.granted = hold.granted.saturating_add(1);
+            grants.push(Grant {
+                name: name.clone(),
+                mode,
+                token,
+                holds: hold.granted,
+            });
+        }
+        Reply::Granted(grants)
+    }
+
+    /// Undoes what an acquisition has taken.
+    pub(super) fn give_back(&mut self, session: SessionId, acquisition: &Acquisition) {
+        for LockSpec { name, .. } in acquisition.taken() {
+            let Some((lock, token)) = self.own_hold(session, &acquisition.owner, name) else {
+                continue;
+            };
+            if let Some(hold) = lock.held.get_mut(token) {
+                hold.pending = hold.pending.saturating_sub(1);
+            }
+            self.drop_if_unused(name, token);
+        }
+    }
+
+    /// An owner's hold of a lock.
+    pub(super) fn own_hold(
+        &mut self,
+        session: SessionId,
+        owner: &Owner,
+        name: &LockName,
+    ) -> Option<(&mut Lock, FencingToken)> {
+        let member = open_member(&mut self.sessions, session)?;
+        let token = member.holds.get(&(name.clone(), owner.clone()))?;
+        Some((self.locks.get_mut(name)?, *token))
+    }
+}

@@ -1,0 +1,259 @@
+//! Sessions: opening, resuming, attaching, ending.
+//!
+//! Invariants: ending a session gives back all that it held here and drops its waits, in the one
+//! command; its home keeps its record until every touched shard has done so too.
+
+use std::collections::BTreeSet;
+
+use super::Shard;
+use crate::{
+    command::{EndReason, Labels, MAX_SESSION_TTL, MIN_SESSION_TTL},
+    id::{Millis, Priority, Serial, SessionEpoch, SessionId, ShardId, Timestamp},
+    machine::Effect,
+    reply::{Refusal, Reply},
+    session::{ATTACH_WINDOW, Home, Member, Presence, Role, TOMBSTONE_LIFE},
+};
+
+impl Shard {
+    pub(super) fn open_session(
+        &mut self,
+        session: SessionId,
+        ttl: Millis,
+        priority: Priority,
+        labels: Labels,
+    ) -> Reply {
+        if !(MIN_SESSION_TTL..=MAX_SESSION_TTL).contains(&ttl) {
+            let what = format!("a TTL of {ttl} ms is not in {MIN_SESSION_TTL}..={MAX_SESSION_TTL}");
+            return Reply::Refused(Refusal::Malformed { what });
+        }
+        if self.sessions.contains_key(&session) {
+            return Reply::Refused(Refusal::SessionExists { session });
+        }
+        let epoch = SessionEpoch::FIRST;
+        let role = Role::Home(Home {
+            ttl,
+            epoch,
+            priority,
+            labels,
+            opened: self.now,
+            checkpoint: None,
+            touched: BTreeSet::new(),
+        });
+        self.sessions
+            .insert(session, Presence::Open(Member::new(role)));
+        self.effects.push(Effect::SessionAlive {
+            session,
+            ttl,
+            epoch,
+        });
+        Reply::Session {
+            session,
+            ttl,
+            epoch,
+        }
+    }
+
+    pub(super) fn resume_session(&mut self, session: SessionId) -> Reply {
+        match self.home(session) {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(home) => {
+                home.epoch = home.epoch.next();
+                home.checkpoint = None;
+                let (ttl, epoch) = (home.ttl, home.epoch);
+                self.effects.push(Effect::SessionAlive {
+                    session,
+                    ttl,
+                    epoch,
+                });
+                Reply::Session {
+                    session,
+                    ttl,
+                    epoch,
+                }
+            }
+        }
+    }
+
+    pub(super) fn touch_shard(&mut self, session: SessionId, shard: ShardId) -> Reply {
+        let (this, not_after) = (self.id, self.now.plus(ATTACH_WINDOW));
+        match self.home(session) {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(home) => {
+                // The home itself releases at once when the session ends.
+                if shard != this {
+                    home.touched.insert(shard);
+                }
+                Reply::Touched {
+                    not_after,
+                    priority: home.priority,
+                }
+            }
+        }
+    }
+
+    /// Sessions that have ended since are skipped.
+    pub(super) fn checkpoint_sessions(&mut self, remaining: &[(SessionId, Millis)]) -> Reply {
+        for (session, left) in remaining {
+            if let Ok(home) = self.home(*session) {
+                home.checkpoint = Some(*left);
+            }
+        }
+        Reply::Done
+    }
+
+    /// Ends a session in its home. Repeating it changes nothing.
+    pub(super) fn end_session(&mut self, session: SessionId, reason: EndReason) -> Reply {
+        match self.home(session) {
+            Err(Refusal::SessionEnded { .. }) => return Reply::Done,
+            Err(refusal) => return Reply::Refused(refusal),
+            Ok(_) => {}
+        }
+        let ended = self.now;
+        if let Some(Role::Home(home)) = self.leave(session, reason) {
+            if home.touched.is_empty() {
+                self.bury(session, reason, ended);
+            } else {
+                self.sessions.insert(
+                    session,
+                    Presence::Ending {
+                        home,
+                        reason,
+                        ended,
+                    },
+                );
+            }
+        }
+        self.effects.push(Effect::SessionEnding { session, reason });
+        Reply::Done
+    }
+
+    /// Repeating it changes nothing.
+    pub(super) fn shard_released(&mut self, session: SessionId, shard: ShardId) -> Reply {
+        match self.sessions.get_mut(&session) {
+            Some(Presence::Ending {
+                home,
+                reason,
+                ended,
+            }) => {
+                home.touched.remove(&shard);
+                if home.touched.is_empty() {
+                    let (reason, ended) = (*reason, *ended);
+                    self.bury(session, reason, ended);
+                }
+                Reply::Done
+            }
+            Some(Presence::Ended { .. }) => Reply::Done,
+            // An open session keeps its touch: the answer is for an end that was never made.
+            Some(Presence::Open(_)) | None => Reply::Refused(Refusal::NoSession { session }),
+        }
+    }
+
+    /// Repeating it changes nothing.
+    pub(super) fn attach_session(
+        &mut self,
+        session: SessionId,
+        priority: Priority,
+        not_after: Timestamp,
+    ) -> Reply {
+        match self.sessions.get(&session) {
+            Some(Presence::Open(_)) => Reply::Done,
+            Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
+                Reply::Refused(Refusal::SessionEnded {
+                    session,
+                    reason: *reason,
+                })
+            }
+            None if self.now > not_after => Reply::Refused(Refusal::AttachTooLate { session }),
+            None => {
+                let member = Member::new(Role::Attached { priority });
+                self.sessions.insert(session, Presence::Open(member));
+                Reply::Done
+            }
+        }
+    }
+
+    /// Ends a session here, where it is not at home. Of one that was never here too, the end is
+    /// remembered: its attach may be under way. Repeating it remembers it for longer.
+    pub(super) fn detach_session(&mut self, session: SessionId, reason: EndReason) -> Reply {
+        match self.sessions.get(&session) {
+            Some(Presence::Open(member)) if member.role.home().is_some() => {
+                let what = format!("session {session} is at home here: it is ended, not detached");
+                return Reply::Refused(Refusal::Malformed { what });
+            }
+            Some(Presence::Open(_)) => {
+                self.leave(session, reason);
+            }
+            Some(Presence::Ended { until, .. }) => {
+                self.tombstones.remove(&(*until, session));
+            }
+            Some(Presence::Ending { .. }) => return Reply::Done,
+            None => {}
+        }
+        self.bury(session, reason, self.now);
+        Reply::Done
+    }
+
+    /// Forgets the ends that are old enough.
+    pub(super) fn forget_tombstones(&mut self) {
+        while let Some(&(until, session)) = self.tombstones.first()
+            && until <= self.now
+        {
+            self.tombstones.pop_first();
+            self.sessions.remove(&session);
+        }
+    }
+
+    /// The home's part of an open session.
+    fn home(&mut self, session: SessionId) -> Result<&mut Home, Refusal> {
+        match self.sessions.get_mut(&session) {
+            Some(Presence::Open(member)) => {
+                member.role.home_mut().ok_or(Refusal::NoSession { session })
+            }
+            Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
+                Err(Refusal::SessionEnded {
+                    session,
+                    reason: *reason,
+                })
+            }
+            None => Err(Refusal::NoSession { session }),
+        }
+    }
+
+    /// Drops the waits of an open session, gives back its holds, and removes it.
+    fn leave(&mut self, session: SessionId, reason: EndReason) -> Option<Role> {
+        let waits = &self.member(session)?.requests.waits;
+        let serials: Vec<Serial> = waits.keys().copied().collect();
+        for serial in serials {
+            if self.withdraw(session, serial).is_some() {
+                let reply = Reply::Refused(Refusal::SessionEnded { session, reason });
+                self.effects.push(Effect::Complete {
+                    session,
+                    serial,
+                    reply,
+                });
+            }
+        }
+        let Some(Presence::Open(member)) = self.sessions.remove(&session) else {
+            return None;
+        };
+        for ((name, _), token) in member.holds {
+            if let Some(lock) = self.locks.get_mut(&name) {
+                lock.held.remove(token);
+            }
+            self.changed.push_back(name);
+        }
+        Some(member.role)
+    }
+
+    /// Remembers an end for [`TOMBSTONE_LIFE`] from when it came.
+    fn bury(&mut self, session: SessionId, reason: EndReason, ended: Timestamp) {
+        let until = ended.plus(TOMBSTONE_LIFE);
+        if until <= self.now {
+            self.sessions.remove(&session);
+        } else {
+            self.tombstones.insert((until, session));
+            self.sessions
+                .insert(session, Presence::Ended { reason, until });
+        }
+    }
+}

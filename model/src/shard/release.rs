@@ -1,0 +1,107 @@
+//! Giving holds back.
+//!
+//! Invariant: only the present token of a hold can release it, and only what was granted: what an
+//! acquisition of the same owner that still waits has taken stays with that acquisition.
+
+use super::{
+    Shard, Step, open_member,
+    request::{Kind, fingerprint},
+};
+use crate::{
+    command::{GiveBack, Mode, RequestId, Wait},
+    id::{FencingToken, LockName, SessionId},
+    lock::{Hold, Upgrader},
+    machine::Outcome,
+    reply::{Refusal, Reply},
+};
+
+impl Shard {
+    pub(super) fn release(
+        &mut self,
+        request: RequestId,
+        name: LockName,
+        token: FencingToken,
+    ) -> Outcome {
+        let fingerprint = fingerprint(Kind::Release, &[&name, &token]);
+        self.once(request, fingerprint, Wait::Try, |shard| {
+            Step::Done(match shard.granted_hold(request.session, &name, token) {
+                Ok((hold, _)) => {
+                    hold.granted = hold.granted.saturating_sub(1);
+                    let holds = hold.granted;
+                    if holds == 0 {
+                        shard.lost(&name, token);
+                    }
+                    Reply::Released { holds }
+                }
+                Err(refusal) => Reply::Refused(refusal),
+            })
+        })
+    }
+
+    pub(super) fn release_all(&mut self, session: SessionId, grants: &[GiveBack]) -> Reply {
+        for GiveBack { name, token, keep } in grants {
+            if let Ok((hold, _)) = self.granted_hold(session, name, *token) {
+                hold.granted = hold.granted.min(*keep);
+                if hold.granted == 0 {
+                    self.lost(name, *token);
+                }
+            }
+        }
+        Reply::Done
+    }
+
+    /// The hold of a token that this session was granted, and its mode.
+    pub(super) fn granted_hold(
+        &mut self,
+        session: SessionId,
+        name: &LockName,
+        token: FencingToken,
+    ) -> Result<(&mut Hold, Mode), Refusal> {
+        let found = self.locks.get_mut(name).and_then(|lock| {
+            let mode = lock.held.mode()?;
+            let hold = lock.held.get_mut(token)?;
+            (hold.session == session && hold.granted > 0).then_some((hold, mode))
+        });
+        found.ok_or_else(|| Refusal::StaleToken {
+            name: name.to_string(),
+            token,
+        })
+    }
+
+    /// What follows when a client has given back all that it was granted of a hold.
+    fn lost(&mut self, name: &LockName, token: FencingToken) {
+        let lock = self.locks.get_mut(name);
+        if let Some(lock) = lock
+            && let Some(upgrader) = lock.upgrader.take_if(|upgrader| upgrader.token == token)
+        {
+            let Upgrader {
+                session, serial, ..
+            } = upgrader;
+            self.changed.push_back(name.clone());
+            if let Some(wait) = self.take_wait(session, serial) {
+                let refusal = Refusal::StaleToken {
+                    name: name.to_string(),
+                    token,
+                };
+                self.complete(session, serial, wait.fingerprint, Reply::Refused(refusal));
+            }
+        }
+        self.drop_if_unused(name, token);
+    }
+
+    /// Removes a hold that nothing keeps any more.
+    pub(super) fn drop_if_unused(&mut self, name: &LockName, token: FencingToken) {
+        let Some(lock) = self.locks.get_mut(name) else {
+            return;
+        };
+        if !lock.held.get(token).is_some_and(Hold::is_unused) {
+            return;
+        }
+        if let Some(hold) = lock.held.remove(token)
+            && let Some(member) = open_member(&mut self.sessions, hold.session)
+        {
+            member.holds.remove(&(name.clone(), hold.owner));
+        }
+        self.changed.push_back(name.clone());
+    }
+}

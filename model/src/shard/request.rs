@@ -1,0 +1,136 @@
+//! The frame of every operation that is exactly-once.
+//!
+//! Invariant: an operation runs once for each (session, serial), whatever is repeated, and its
+//! answer is kept before anybody sees it.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{Shard, Step};
+use crate::{
+    codec::Encode,
+    command::{RequestId, Wait},
+    id::{Serial, SessionId},
+    machine::{Effect, Outcome},
+    reply::{Refusal, Reply},
+    session::{Admission, Presence, WaitingRequest},
+};
+
+/// A kind of operation, for fingerprints. Kept in snapshots: a value keeps its meaning.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    Acquire = 1,
+    Release = 2,
+    Upgrade = 3,
+    Downgrade = 4,
+}
+
+/// Identifies an operation's content, so that a serial that is used for two operations is noticed.
+/// Not for security: a client that wants to deceive itself can.
+pub(super) fn fingerprint(kind: Kind, content: &[&dyn Encode]) -> u64 {
+    let mut bytes = Vec::with_capacity(64);
+    bytes.push(kind as u8);
+    for part in content {
+        part.encode_into(&mut bytes);
+    }
+    xxh3_64(&bytes)
+}
+
+impl Shard {
+    /// Runs `operation` if the request is new, or else tells what became of it.
+    pub(super) fn once(
+        &mut self,
+        request: RequestId,
+        fingerprint: u64,
+        wait: Wait,
+        operation: impl FnOnce(&mut Self) -> Step,
+    ) -> Outcome {
+        let RequestId {
+            session,
+            serial,
+            acked_below,
+        } = request;
+        let admission = match self.sessions.get_mut(&session) {
+            Some(Presence::Open(member)) => {
+                member
+                    .requests
+                    .admit(serial, acked_below, fingerprint, wait != Wait::Try)
+            }
+            Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
+                let reason = *reason;
+                Admission::Answered(Reply::Refused(Refusal::SessionEnded { session, reason }))
+            }
+            None => Admission::Answered(Reply::Refused(Refusal::NotAttached { session })),
+        };
+        match admission {
+            Admission::Answered(reply) => return Outcome::Done(reply),
+            Admission::Waiting => return Outcome::Pending,
+            Admission::New => {}
+        }
+        match operation(self) {
+            Step::Done(reply) => {
+                if let Some(member) = self.member_mut(session) {
+                    member.requests.keep(serial, fingerprint, &reply);
+                }
+                Outcome::Done(reply)
+            }
+            Step::Wait(goal) => {
+                let deadline = match wait {
+                    Wait::AtMost(span) => Some(self.now.plus(span)),
+                    Wait::Try | Wait::Forever => None,
+                };
+                self.deadlines
+                    .extend(deadline.map(|deadline| (deadline, session, serial)));
+                let wait = WaitingRequest {
+                    fingerprint,
+                    deadline,
+                    since: self.now,
+                    goal,
+                };
+                if let Some(member) = self.member_mut(session) {
+                    member.requests.waits.insert(serial, wait);
+                }
+                Outcome::Pending
+            }
+        }
+    }
+
+    /// Takes a waiting request from its session and the deadlines; not from its lock.
+    pub(super) fn take_wait(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+    ) -> Option<WaitingRequest> {
+        let wait = self.member_mut(session)?.requests.waits.remove(&serial)?;
+        if let Some(deadline) = wait.deadline {
+            self.deadlines.remove(&(deadline, session, serial));
+        }
+        Some(wait)
+    }
+
+    /// Puts back what [`Self::take_wait`] took.
+    pub(super) fn put_wait(&mut self, session: SessionId, serial: Serial, wait: WaitingRequest) {
+        self.deadlines
+            .extend(wait.deadline.map(|deadline| (deadline, session, serial)));
+        if let Some(member) = self.member_mut(session) {
+            member.requests.waits.insert(serial, wait);
+        }
+    }
+
+    /// Answers a request that waited.
+    pub(super) fn complete(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+        fingerprint: u64,
+        reply: Reply,
+    ) {
+        if let Some(member) = self.member_mut(session) {
+            member.requests.keep(serial, fingerprint, &reply);
+        }
+        self.effects.push(Effect::Complete {
+            session,
+            serial,
+            reply,
+        });
+    }
+}

@@ -1,0 +1,223 @@
+//! A shard's state as bytes.
+//!
+//! Invariants: only what cannot be derived is written, each fact once: the queues, the indexes and
+//! what waiting acquisitions have taken are rebuilt from the sessions and the holds. A state that is
+//! restored keeps every invariant of [`Shard`], or it is refused.
+
+mod records;
+
+use std::collections::BTreeMap;
+
+use super::Shard;
+use crate::{
+    codec::{Decode, DecodeError, Encode, Reader, put_count},
+    command::Mode,
+    id::{FencingToken, LockName, Serial, SessionId},
+    lock::{Held, Hold, Lock, Upgrader, Waiter},
+    session::{Goal, Presence, WaitingRequest},
+};
+
+impl Encode for Shard {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.id.encode_into(out);
+        self.now.encode_into(out);
+        self.last_token.encode_into(out);
+        self.sessions.encode_into(out);
+        // A lock that is waited for is also held.
+        put_count(out, self.locks.len());
+        for (name, lock) in &self.locks {
+            name.encode_into(out);
+            lock.held.mode().encode_into(out);
+            let holds: Vec<_> = lock.held.iter().collect();
+            put_count(out, holds.len());
+            for (token, hold) in holds {
+                token.encode_into(out);
+                hold.encode_into(out);
+            }
+        }
+    }
+}
+
+impl Decode for Shard {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut shard = Self::new(Decode::decode_from(input)?);
+        shard.now = Decode::decode_from(input)?;
+        shard.last_token = Decode::decode_from(input)?;
+        shard.sessions = Decode::decode_from(input)?;
+        let locks: BTreeMap<LockName, Holds> = Decode::decode_from(input)?;
+        for (name, Holds { mode, holds }) in locks {
+            for (token, hold) in holds {
+                shard.restore_hold(&name, mode, token, hold)?;
+            }
+        }
+        for (session, serial, wait) in shard.waits() {
+            shard.restore_wait(session, serial, wait)?;
+        }
+        for (session, presence) in &shard.sessions {
+            if let Presence::Ended { until, .. } = presence {
+                shard.tombstones.insert((*until, *session));
+            }
+        }
+        let is_unused = |lock: &Lock| lock.held.iter().any(|(_, hold)| hold.is_unused());
+        if shard.locks.values().any(is_unused) {
+            return Err(DecodeError::Inconsistent {
+                what: "a hold that nobody has",
+            });
+        }
+        Ok(shard)
+    }
+}
+
+/// The holders of a lock as they are written.
+struct Holds {
+    mode: Mode,
+    holds: BTreeMap<FencingToken, Hold>,
+}
+
+impl Decode for Holds {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let Some(mode) = Decode::decode_from(input)? else {
+            return Err(DecodeError::Inconsistent {
+                what: "a lock without holders",
+            });
+        };
+        let holds: BTreeMap<_, _> = Decode::decode_from(input)?;
+        if holds.is_empty() {
+            return Err(DecodeError::Inconsistent {
+                what: "a lock without holders",
+            });
+        }
+        Ok(Self { mode, holds })
+    }
+}
+
+impl Shard {
+    fn restore_hold(
+        &mut self,
+        name: &LockName,
+        mode: Mode,
+        token: FencingToken,
+        hold: Hold,
+    ) -> Result<(), DecodeError> {
+        if token > self.last_token {
+            return Err(DecodeError::Inconsistent {
+                what: "a token that was never given",
+            });
+        }
+        let Some(member) = self.member_mut(hold.session) else {
+            return Err(DecodeError::Inconsistent {
+                what: "a hold of no open session",
+            });
+        };
+        let key = (name.clone(), hold.owner.clone());
+        if member.holds.insert(key, token).is_some() {
+            return Err(DecodeError::Inconsistent {
+                what: "two holds of one owner",
+            });
+        }
+        let lock = self.locks.entry(name.clone()).or_default();
+        if lock.held.add(mode, token, hold) {
+            Ok(())
+        } else {
+            Err(DecodeError::Inconsistent {
+                what: "holds that exclude each other",
+            })
+        }
+    }
+
+    /// A copy of all waits: what is rebuilt from them lies in the same shard.
+    fn waits(&self) -> Vec<(SessionId, Serial, WaitingRequest)> {
+        let members = self
+            .sessions
+            .iter()
+            .filter_map(|(session, presence)| match presence {
+                Presence::Open(member) => Some((session, member)),
+                Presence::Ending { .. } | Presence::Ended { .. } => None,
+            });
+        let waits = members.flat_map(|(session, member)| {
+            let waits = member.requests.waits.iter();
+            waits.map(|(serial, wait)| (*session, *serial, wait.clone()))
+        });
+        waits.collect()
+    }
+
+    fn restore_wait(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+        wait: WaitingRequest,
+    ) -> Result<(), DecodeError> {
+        const NOT_HELD: DecodeError = DecodeError::Inconsistent {
+            what: "a wait in a free lock",
+        };
+        let WaitingRequest {
+            deadline,
+            since,
+            goal,
+            ..
+        } = wait;
+        self.deadlines
+            .extend(deadline.map(|deadline| (deadline, session, serial)));
+        match goal {
+            Goal::Acquire {
+                acquisition,
+                arrival,
+            } => {
+                for spec in acquisition.taken() {
+                    let held = self.own_hold(session, &acquisition.owner, &spec.name);
+                    let hold = held.and_then(|(lock, token)| lock.held.get_mut(token));
+                    let Some(hold) = hold else {
+                        return Err(NOT_HELD);
+                    };
+                    hold.pending = hold.pending.saturating_add(1);
+                }
+                let Some(spec) = acquisition.next() else {
+                    return Err(DecodeError::Inconsistent {
+                        what: "a wait for nothing",
+                    });
+                };
+                let Some(lock) = self.locks.get_mut(&spec.name) else {
+                    return Err(NOT_HELD);
+                };
+                let mode = spec.mode;
+                let owner = acquisition.owner;
+                let waiter = Waiter {
+                    session,
+                    serial,
+                    owner,
+                    mode,
+                    since,
+                };
+                if !lock.restore_waiter(arrival, waiter) {
+                    return Err(DecodeError::Inconsistent {
+                        what: "two waits in one place",
+                    });
+                }
+            }
+            Goal::Upgrade { name, token } => {
+                let Some(lock) = self.locks.get_mut(&name) else {
+                    return Err(NOT_HELD);
+                };
+                let is_own = is_upgradable(lock, session, token);
+                let upgrader = Upgrader {
+                    session,
+                    serial,
+                    token,
+                    since,
+                };
+                if !is_own || lock.upgrader.replace(upgrader).is_some() {
+                    return Err(DecodeError::Inconsistent {
+                        what: "an upgrade out of place",
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_upgradable(lock: &Lock, session: SessionId, token: FencingToken) -> bool {
+    let hold = lock.held.get(token);
+    hold.is_some_and(|hold| hold.session == session && hold.granted > 0)
+        && matches!(lock.held, Held::Shared(_))
+}

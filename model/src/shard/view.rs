@@ -1,0 +1,131 @@
+//! Answering questions.
+//!
+//! Invariant: a page has at most [`MAX_PAGE`] rows, whatever was asked for.
+
+use std::ops::Bound;
+
+use super::Shard;
+use crate::{
+    command::Mode,
+    id::{FencingToken, LockName, SessionId},
+    lock::Lock,
+    query::{
+        Answer, HolderView, LockView, MAX_LISTED_WAITERS, MAX_PAGE, Query, SessionView, WaiterView,
+    },
+    session::{Home, Presence},
+};
+
+impl Shard {
+    /// Answers a question from the present state.
+    #[must_use]
+    pub fn query(&self, query: &Query) -> Answer {
+        match query {
+            Query::Lock { name } => Answer::Lock(match self.locks.get(name) {
+                Some(lock) => self.view_lock(name, lock),
+                None => self.view_lock(name, &Lock::default()),
+            }),
+            Query::Locks {
+                prefix,
+                after,
+                limit,
+            } => Answer::Locks(self.view_locks(prefix, after.as_ref(), *limit)),
+            Query::Validate {
+                name,
+                token,
+                session,
+            } => Answer::Valid(self.is_valid(name, *token, *session)),
+            Query::Sessions { after, limit } => {
+                Answer::Sessions(self.view_sessions(*after, *limit))
+            }
+            Query::Cluster => Answer::WrongShard,
+        }
+    }
+
+    fn is_valid(&self, name: &LockName, token: FencingToken, session: Option<SessionId>) -> bool {
+        let hold = self.locks.get(name).and_then(|lock| lock.held.get(token));
+        hold.is_some_and(|hold| session.is_none_or(|session| session == hold.session))
+    }
+
+    fn view_locks(&self, prefix: &str, after: Option<&LockName>, limit: u32) -> Vec<LockView> {
+        let first = match after {
+            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
+            Some(_) | None => match LockName::new(prefix) {
+                Ok(prefix) => Bound::Included(prefix),
+                Err(_) if prefix.is_empty() => Bound::Unbounded,
+                Err(_) => return Vec::new(),
+            },
+        };
+        self.locks
+            .range((first, Bound::Unbounded))
+            .take_while(|(name, _)| name.as_str().starts_with(prefix))
+            .take(limit.min(MAX_PAGE) as usize)
+            .map(|(name, lock)| self.view_lock(name, lock))
+            .collect()
+    }
+
+    fn view_lock(&self, name: &LockName, lock: &Lock) -> LockView {
+        let mode = lock.held.mode().unwrap_or(Mode::Shared);
+        let holders = lock.held.iter().map(|(token, hold)| HolderView {
+            session: hold.session,
+            owner: hold.owner.clone(),
+            mode,
+            token,
+            holds: hold.count(),
+            since: hold.since,
+        });
+        let upgrader = lock.upgrader.iter().map(|upgrader| WaiterView {
+            session: upgrader.session,
+            owner: lock
+                .held
+                .get(upgrader.token)
+                .map(|hold| hold.owner.clone())
+                .unwrap_or_default(),
+            mode: Mode::Exclusive,
+            upgrade: true,
+            since: upgrader.since,
+        });
+        let queue = lock.queue().map(|waiter| WaiterView {
+            session: waiter.session,
+            owner: waiter.owner.clone(),
+            mode: waiter.mode,
+            upgrade: false,
+            since: waiter.since,
+        });
+        let waiter_count = lock.queued() + usize::from(lock.upgrader.is_some());
+        LockView {
+            name: name.clone(),
+            holders: holders.collect(),
+            waiters: upgrader.chain(queue).take(MAX_LISTED_WAITERS).collect(),
+            waiter_count: u32::try_from(waiter_count).unwrap_or(u32::MAX),
+        }
+    }
+
+    fn view_sessions(&self, after: Option<SessionId>, limit: u32) -> Vec<SessionView> {
+        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let homes =
+            self.sessions
+                .range((first, Bound::Unbounded))
+                .filter_map(|(session, presence)| match presence {
+                    Presence::Open(member) => Some((session, member.role.home()?, false)),
+                    Presence::Ending { home, .. } => Some((session, home, true)),
+                    Presence::Ended { .. } => None,
+                });
+        homes
+            .take(limit.min(MAX_PAGE) as usize)
+            .map(|(session, home, ending)| view_session(*session, home, ending))
+            .collect()
+    }
+}
+
+fn view_session(session: SessionId, home: &Home, ending: bool) -> SessionView {
+    SessionView {
+        session,
+        ttl: home.ttl,
+        epoch: home.epoch,
+        priority: home.priority,
+        labels: home.labels.clone(),
+        opened: home.opened,
+        touched: home.touched.iter().copied().collect(),
+        ending,
+    }
+}

@@ -1,0 +1,392 @@
+//! Any value of every type that has a format.
+
+use lockstep_model::{
+    Answer, Batch, ClusterId, Command, FencingToken, LockName, MetaCommand, Millis, NodeId, Owner,
+    Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, Timestamp,
+    command::{EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, Wait},
+    meta::{NodeRecord, Placement, Settings},
+    query::{ClusterView, HolderView, LockView, SessionView, WaiterView},
+    reply::Grant,
+};
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+};
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![0..300_u64, any::<u64>(), Just(u64::MAX)]
+}
+
+fn session() -> impl Strategy<Value = SessionId> {
+    any::<u64>().prop_map(SessionId)
+}
+
+fn shard() -> impl Strategy<Value = ShardId> {
+    any::<u32>().prop_map(ShardId)
+}
+
+fn token() -> impl Strategy<Value = FencingToken> {
+    number().prop_map(FencingToken)
+}
+
+fn serial() -> impl Strategy<Value = Serial> {
+    number().prop_map(Serial)
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    number().prop_map(Timestamp)
+}
+
+fn span() -> impl Strategy<Value = Millis> {
+    number().prop_map(Millis)
+}
+
+fn priority() -> impl Strategy<Value = Priority> {
+    any::<i32>().prop_map(Priority)
+}
+
+fn epoch() -> impl Strategy<Value = SessionEpoch> {
+    number().prop_map(SessionEpoch)
+}
+
+fn name() -> impl Strategy<Value = LockName> {
+    let text = prop_oneof!["[a-z/]{1,12}", "\\PC{1,40}", Just("x".repeat(512))];
+    text.prop_map(|text| LockName::new(&text).unwrap())
+}
+
+fn owner() -> impl Strategy<Value = Owner> {
+    prop_oneof!["\\PC{0,20}", Just("x".repeat(128))].prop_map(|text| Owner::new(&text).unwrap())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "\\PC{0,20}"
+}
+
+fn mode() -> impl Strategy<Value = Mode> {
+    prop_oneof![Just(Mode::Shared), Just(Mode::Exclusive)]
+}
+
+fn reason() -> impl Strategy<Value = EndReason> {
+    prop_oneof![Just(EndReason::Closed), Just(EndReason::Expired)]
+}
+
+fn give_back() -> impl Strategy<Value = GiveBack> {
+    (name(), token(), 0..9_u32).prop_map(|(name, token, keep)| GiveBack { name, token, keep })
+}
+
+fn wait() -> impl Strategy<Value = Wait> {
+    let at_most = (1..=86_400_000_u64).prop_map(|span| Wait::AtMost(Millis(span)));
+    prop_oneof![Just(Wait::Try), at_most, Just(Wait::Forever)]
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    btree_map("\\PC{0,16}", "\\PC{0,64}", 0..=16)
+}
+
+fn request() -> impl Strategy<Value = RequestId> {
+    (session(), serial(), 0..=Serial::FIRST_EPHEMERAL.0).prop_map(|(session, serial, acked)| {
+        RequestId {
+            session,
+            serial,
+            acked_below: Serial(acked),
+        }
+    })
+}
+
+fn locks() -> impl Strategy<Value = Vec<LockSpec>> {
+    btree_map(name(), mode(), 1..=64)
+        .prop_map(|locks| {
+            locks
+                .into_iter()
+                .map(|(name, mode)| LockSpec { name, mode })
+                .collect()
+        })
+        .prop_shuffle()
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let factor = prop_oneof![Just(1), Just(3), Just(5)];
+    (1..=1_024_u32, factor, any::<u32>()).prop_map(|(shards, replication_factor, ring_version)| {
+        Settings {
+            shards,
+            replication_factor,
+            ring_version,
+        }
+    })
+}
+
+fn node() -> impl Strategy<Value = NodeRecord> {
+    (
+        1..u64::MAX,
+        "[a-z]{1,9}",
+        "[a-z:]{1,9}",
+        "[a-z:]{1,9}",
+        "[a-z]{0,9}",
+        "[0-9.]{0,9}",
+    )
+        .prop_map(
+            |(node, name, client_address, peer_address, zone, version)| NodeRecord {
+                node: NodeId(node),
+                name,
+                client_address,
+                peer_address,
+                zone,
+                version,
+            },
+        )
+}
+
+fn placement() -> impl Strategy<Value = Placement> {
+    let shard = (0..=1_024_u32).prop_map(ShardId);
+    let voters = btree_set((1..u64::MAX).prop_map(NodeId), 1..=5);
+    let voters = voters.prop_map(|voters| voters.into_iter().collect());
+    (number(), btree_map(shard, voters, 0..9))
+        .prop_map(|(revision, shards)| Placement { revision, shards })
+}
+
+fn meta_command() -> impl Strategy<Value = MetaCommand> {
+    prop_oneof![
+        (
+            any::<[u8; 16]>(),
+            settings(),
+            vec(node(), 0..4),
+            placement()
+        )
+            .prop_map(|(cluster, settings, nodes, placement)| {
+                MetaCommand::Found {
+                    cluster: ClusterId(cluster),
+                    settings,
+                    nodes,
+                    placement,
+                }
+            }),
+        node().prop_map(|node| MetaCommand::DescribeNode { node }),
+    ]
+}
+
+pub(crate) fn command() -> impl Strategy<Value = Command> {
+    let sessions = prop_oneof![
+        (session(), 1_000..=3_600_000_u64, priority(), labels()).prop_map(
+            |(session, ttl, priority, labels)| {
+                Command::OpenSession {
+                    session,
+                    ttl: Millis(ttl),
+                    priority,
+                    labels,
+                }
+            }
+        ),
+        session().prop_map(|session| Command::ResumeSession { session }),
+        (session(), shard()).prop_map(|(session, shard)| Command::TouchShard { session, shard }),
+        vec((session(), span()), 0..9)
+            .prop_map(|remaining| Command::CheckpointSessions { remaining }),
+        (session(), reason()).prop_map(|(session, reason)| Command::EndSession { session, reason }),
+        (session(), shard()).prop_map(|(session, shard)| Command::ShardReleased { session, shard }),
+        (session(), priority(), time()).prop_map(|(session, priority, not_after)| {
+            Command::AttachSession {
+                session,
+                priority,
+                not_after,
+            }
+        }),
+        (session(), reason())
+            .prop_map(|(session, reason)| Command::DetachSession { session, reason }),
+    ];
+    let locks = prop_oneof![
+        (request(), owner(), locks(), wait()).prop_map(|(request, owner, locks, wait)| {
+            Command::Acquire {
+                request,
+                owner,
+                locks,
+                wait,
+            }
+        }),
+        (session(), serial()).prop_map(|(session, serial)| Command::CancelWait { session, serial }),
+        (request(), name(), token()).prop_map(|(request, name, token)| Command::Release {
+            request,
+            name,
+            token
+        }),
+        (session(), vec(give_back(), 0..9))
+            .prop_map(|(session, grants)| Command::ReleaseAll { session, grants }),
+        (request(), name(), token(), wait()).prop_map(|(request, name, token, wait)| {
+            Command::Upgrade {
+                request,
+                name,
+                token,
+                wait,
+            }
+        }),
+        (request(), name(), token()).prop_map(|(request, name, token)| Command::Downgrade {
+            request,
+            name,
+            token
+        }),
+        Just(Command::ExpireWaits),
+    ];
+    prop_oneof![sessions, locks, meta_command().prop_map(Command::Meta)]
+}
+
+pub(crate) fn batch() -> impl Strategy<Value = Batch> {
+    (time(), vec(command(), 0..5)).prop_map(|(at, commands)| Batch { at, commands })
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    let sessions = prop_oneof![
+        session().prop_map(|session| Refusal::NotAttached { session }),
+        session().prop_map(|session| Refusal::AttachTooLate { session }),
+        session().prop_map(|session| Refusal::NoSession { session }),
+        (session(), reason())
+            .prop_map(|(session, reason)| Refusal::SessionEnded { session, reason }),
+        session().prop_map(|session| Refusal::SessionExists { session }),
+        (number(), number()).prop_map(|(serial, acked_below)| {
+            Refusal::SerialForgotten {
+                serial,
+                acked_below,
+            }
+        }),
+        number().prop_map(|serial| Refusal::SerialReused { serial }),
+        any::<usize>().prop_map(|limit| Refusal::TooManyInFlight { limit }),
+    ];
+    let locks = prop_oneof![
+        text().prop_map(|name| Refusal::Unavailable { name }),
+        text().prop_map(|name| Refusal::WaitTimedOut { name }),
+        text().prop_map(|name| Refusal::WaitCancelled { name }),
+        Just(Refusal::NoSuchWait),
+        (text(), any::<usize>()).prop_map(|(name, limit)| Refusal::TooManyWaiters { name, limit }),
+        text().prop_map(|name| Refusal::UpgradeDeadlock { name }),
+        text().prop_map(|name| Refusal::UpgradeRequired { name }),
+        (text(), token()).prop_map(|(name, token)| Refusal::StaleToken { name, token }),
+        (text(), mode()).prop_map(|(name, mode)| Refusal::WrongMode { name, mode }),
+        (text(), any::<u32>()).prop_map(|(name, limit)| Refusal::TooManyHolds { name, limit }),
+    ];
+    let others = prop_oneof![
+        text().prop_map(|what| Refusal::Malformed { what }),
+        Just(Refusal::WrongShard),
+        number().prop_map(|node| Refusal::NoSuchNode { node: NodeId(node) }),
+    ];
+    prop_oneof![sessions, locks, others]
+}
+
+pub(crate) fn reply() -> impl Strategy<Value = Reply> {
+    let grant =
+        (name(), mode(), token(), any::<u32>()).prop_map(|(name, mode, token, holds)| Grant {
+            name,
+            mode,
+            token,
+            holds,
+        });
+    prop_oneof![
+        Just(Reply::Done),
+        (session(), span(), epoch()).prop_map(|(session, ttl, epoch)| Reply::Session {
+            session,
+            ttl,
+            epoch
+        }),
+        (time(), priority()).prop_map(|(not_after, priority)| Reply::Touched {
+            not_after,
+            priority
+        }),
+        vec(grant, 0..5).prop_map(Reply::Granted),
+        any::<u32>().prop_map(|holds| Reply::Released { holds }),
+        token().prop_map(|token| Reply::Downgraded { token }),
+        refusal().prop_map(Reply::Refused),
+    ]
+}
+
+pub(crate) fn query() -> impl Strategy<Value = Query> {
+    prop_oneof![
+        name().prop_map(|name| Query::Lock { name }),
+        (text(), option::of(name()), 1..=1_000_u32).prop_map(|(prefix, after, limit)| {
+            Query::Locks {
+                prefix,
+                after,
+                limit,
+            }
+        }),
+        (name(), token(), option::of(session())).prop_map(|(name, token, session)| {
+            Query::Validate {
+                name,
+                token,
+                session,
+            }
+        }),
+        (option::of(session()), 1..=1_000_u32)
+            .prop_map(|(after, limit)| Query::Sessions { after, limit }),
+        Just(Query::Cluster),
+    ]
+}
+
+fn lock_view() -> impl Strategy<Value = LockView> {
+    let holder = (session(), owner(), mode(), token(), any::<u32>(), time()).prop_map(
+        |(session, owner, mode, token, holds, since)| HolderView {
+            session,
+            owner,
+            mode,
+            token,
+            holds,
+            since,
+        },
+    );
+    let waiter = (session(), owner(), mode(), any::<bool>(), time()).prop_map(
+        |(session, owner, mode, upgrade, since)| WaiterView {
+            session,
+            owner,
+            mode,
+            upgrade,
+            since,
+        },
+    );
+    (name(), vec(holder, 0..4), vec(waiter, 0..4), any::<u32>()).prop_map(
+        |(name, holders, waiters, waiter_count)| LockView {
+            name,
+            holders,
+            waiters,
+            waiter_count,
+        },
+    )
+}
+
+fn session_view() -> impl Strategy<Value = SessionView> {
+    let fixed = (session(), span(), epoch(), priority());
+    (fixed, labels(), time(), vec(shard(), 0..4), any::<bool>()).prop_map(
+        |((session, ttl, epoch, priority), labels, opened, touched, ending)| SessionView {
+            session,
+            ttl,
+            epoch,
+            priority,
+            labels,
+            opened,
+            touched,
+            ending,
+        },
+    )
+}
+
+pub(crate) fn answer() -> impl Strategy<Value = Answer> {
+    let cluster = (
+        any::<[u8; 16]>(),
+        settings(),
+        vec(node(), 0..4),
+        placement(),
+        number(),
+    )
+        .prop_map(
+            |(cluster, settings, nodes, placement, last_node)| ClusterView {
+                cluster: ClusterId(cluster),
+                settings,
+                nodes,
+                placement,
+                last_node: NodeId(last_node),
+            },
+        );
+    prop_oneof![
+        lock_view().prop_map(Answer::Lock),
+        vec(lock_view(), 0..4).prop_map(Answer::Locks),
+        any::<bool>().prop_map(Answer::Valid),
+        vec(session_view(), 0..4).prop_map(Answer::Sessions),
+        option::of(cluster).prop_map(Answer::Cluster),
+        Just(Answer::WrongShard),
+    ]
+}

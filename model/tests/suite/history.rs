@@ -1,0 +1,557 @@
+//! Random histories: the model must do what the naive model does, command for command, and keep its
+//! invariants after every step.
+//!
+//! Each history runs on three machines: one is never touched, one is replaced by its restored
+//! snapshot every few batches, and the naive one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_model::{
+    Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
+    Priority, Reply, Serial, SessionId, ShardId, Timestamp,
+    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    query::{Answer, LockView, Query},
+    shard::{Counts, Shard},
+};
+use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
+
+use crate::{naive::Naive, seed};
+
+const SESSIONS: u64 = 4;
+const LOCKS: usize = 4;
+const OWNERS: usize = 2;
+
+/// One step, as numbers that are read against the state of the naive model when it is taken.
+#[derive(Clone, Debug)]
+struct Action {
+    kind: Kind,
+    session: u64,
+    owner: usize,
+    pick: prop::sample::Index,
+    locks: Vec<(usize, bool)>,
+    wait: u64,
+    acks: bool,
+    is_ephemeral: bool,
+    passes: u64,
+    ends_batch: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Acquire,
+    Release,
+    ReleaseAll,
+    ReleaseStale,
+    Cancel,
+    Upgrade,
+    Downgrade,
+    Expire,
+    Repeat,
+    Reuse,
+    End,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let kind = prop_oneof![
+        30 => Just(Kind::Acquire),
+        20 => Just(Kind::Release),
+        2 => Just(Kind::ReleaseAll),
+        2 => Just(Kind::ReleaseStale),
+        5 => Just(Kind::Cancel),
+        8 => Just(Kind::Upgrade),
+        5 => Just(Kind::Downgrade),
+        4 => Just(Kind::Expire),
+        10 => Just(Kind::Repeat),
+        2 => Just(Kind::Reuse),
+        1 => Just(Kind::End),
+    ];
+    let locks = prop_oneof![
+        3 => vec((0..LOCKS, any::<bool>()), 1),
+        1 => vec((0..LOCKS, any::<bool>()), 2..=LOCKS),
+    ];
+    let flags = (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.5),
+    );
+    let who = (0..SESSIONS, 0..OWNERS, any::<prop::sample::Index>());
+    (kind, who, locks, 0..6_u64, 0..100_u64, flags).prop_map(
+        |(kind, (session, owner, pick), locks, wait, passes, flags)| {
+            let (acks, is_ephemeral, ends_batch) = flags;
+            let session = session + 1;
+            Action {
+                kind,
+                session,
+                owner,
+                pick,
+                locks,
+                wait,
+                acks,
+                is_ephemeral,
+                passes,
+                ends_batch,
+            }
+        },
+    )
+}
+
+/// What has happened so far, for choosing what comes next.
+#[derive(Default)]
+struct Past {
+    commands: Vec<Command>,
+    tokens: Vec<(LockName, FencingToken)>,
+    last_serial: u64,
+}
+
+impl Past {
+    fn command(&mut self, action: &Action, naive: &Naive) -> Option<Command> {
+        let session = SessionId(action.session);
+        Some(match action.kind {
+            Kind::Acquire => self.acquire(action),
+            Kind::Release | Kind::Downgrade | Kind::Upgrade | Kind::ReleaseAll => {
+                let (holder, name, token) = self.hold(action, naive)?;
+                let request = self.request(holder, action);
+                match action.kind {
+                    Kind::Release => Command::Release {
+                        request,
+                        name,
+                        token,
+                    },
+                    Kind::Downgrade => Command::Downgrade {
+                        request,
+                        name,
+                        token,
+                    },
+                    Kind::Upgrade => Command::Upgrade {
+                        request,
+                        name,
+                        token,
+                        wait: wait(action),
+                    },
+                    _ => Command::ReleaseAll {
+                        session: holder,
+                        grants: self.grants(name, token),
+                    },
+                }
+            }
+            Kind::ReleaseStale => {
+                let (name, token) = self.token(action)?;
+                Command::Release {
+                    request: self.request(session, action),
+                    name,
+                    token,
+                }
+            }
+            Kind::Cancel => {
+                let waits: Vec<_> = naive
+                    .waiting
+                    .iter()
+                    .map(|wait| (wait.session, wait.serial))
+                    .collect();
+                match waits.is_empty() {
+                    true => Command::CancelWait {
+                        session,
+                        serial: Serial(self.last_serial),
+                    },
+                    false => {
+                        let (session, serial) = *action.pick.get(&waits);
+                        Command::CancelWait { session, serial }
+                    }
+                }
+            }
+            Kind::Expire => Command::ExpireWaits,
+            Kind::End => end(session, EndReason::Expired),
+            Kind::Repeat | Kind::Reuse => {
+                let mut command = self.earlier(action)?;
+                if let (Kind::Reuse, Command::Acquire { owner, .. }) = (action.kind, &mut command) {
+                    *owner = Owner::new("another").unwrap();
+                }
+                command
+            }
+        })
+    }
+
+    fn acquire(&mut self, action: &Action) -> Command {
+        let mode = |exclusive| {
+            if exclusive {
+                Mode::Exclusive
+            } else {
+                Mode::Shared
+            }
+        };
+        let mut names = BTreeSet::new();
+        let locks = action.locks.iter().filter(|(lock, _)| names.insert(*lock));
+        let locks = locks.map(|(lock, exclusive)| LockSpec {
+            name: LockName::new(&format!("lock-{lock}")).unwrap(),
+            mode: mode(*exclusive),
+        });
+        Command::Acquire {
+            request: self.request(SessionId(action.session), action),
+            owner: Owner::new(&"x".repeat(action.owner)).unwrap(),
+            locks: locks.collect(),
+            wait: wait(action),
+        }
+    }
+
+    fn request(&mut self, session: SessionId, action: &Action) -> RequestId {
+        self.last_serial += 1;
+        let first = if action.is_ephemeral {
+            Serial::FIRST_EPHEMERAL.0
+        } else {
+            0
+        };
+        let acked_below = if action.acks {
+            self.last_serial.saturating_sub(5)
+        } else {
+            0
+        };
+        let (serial, acked_below) = (Serial(first + self.last_serial), Serial(acked_below));
+        RequestId {
+            session,
+            serial,
+            acked_below,
+        }
+    }
+
+    /// A present hold, mostly.
+    fn hold(&self, action: &Action, naive: &Naive) -> Option<(SessionId, LockName, FencingToken)> {
+        let holds: Vec<_> = naive
+            .locks
+            .iter()
+            .flat_map(|(name, lock)| lock.holds.iter().map(move |hold| (name, hold)))
+            .map(|(name, hold)| (hold.session, name.clone(), hold.token))
+            .collect();
+        (!holds.is_empty()).then(|| action.pick.get(&holds).clone())
+    }
+
+    /// A token that was given at some time.
+    fn token(&self, action: &Action) -> Option<(LockName, FencingToken)> {
+        (!self.tokens.is_empty()).then(|| action.pick.get(&self.tokens).clone())
+    }
+
+    fn grants(&self, name: LockName, token: FencingToken) -> Vec<GiveBack> {
+        let latest = self.tokens.iter().rev().take(3).cloned();
+        latest
+            .chain([(name, token)])
+            .map(|(name, token)| GiveBack {
+                name,
+                keep: u32::from(token.0 % 3 == 0),
+                token,
+            })
+            .collect()
+    }
+
+    fn earlier(&self, action: &Action) -> Option<Command> {
+        (!self.commands.is_empty()).then(|| action.pick.get(&self.commands).clone())
+    }
+}
+
+fn wait(action: &Action) -> Wait {
+    match action.wait {
+        0 => Wait::Try,
+        1 => Wait::Forever,
+        tens => Wait::AtMost(Millis(tens * 50)),
+    }
+}
+
+/// The sessions: some at home here, some attached, and one that is never seen.
+fn opening() -> Batch {
+    let mut commands = Vec::new();
+    for session in (1..=SESSIONS).map(SessionId) {
+        let priority = Priority(0);
+        commands.push(match session.0 {
+            1 | 2 => Command::OpenSession {
+                session,
+                ttl: Millis(10_000),
+                priority,
+                labels: BTreeMap::new(),
+            },
+            3 => Command::AttachSession {
+                session,
+                priority,
+                not_after: Timestamp(5_000),
+            },
+            _ => Command::ExpireWaits,
+        });
+    }
+    Batch {
+        at: Timestamp(0),
+        commands,
+    }
+}
+
+/// Ends a session where it is at home, or detaches it.
+fn end(session: SessionId, reason: EndReason) -> Command {
+    match session.0 {
+        1 | 2 => Command::EndSession { session, reason },
+        _ => Command::DetachSession { session, reason },
+    }
+}
+
+struct Run {
+    naive: Naive,
+    plain: Machine,
+    restored: Machine,
+    pending: BTreeSet<(SessionId, Serial)>,
+    /// Each lock's present tokens, and the highest that it ever had.
+    tokens: BTreeMap<LockName, (BTreeSet<FencingToken>, FencingToken)>,
+    past: Past,
+}
+
+fn shard(machine: &Machine) -> &Shard {
+    match machine {
+        Machine::Data(shard) => shard,
+        Machine::Meta(_) => panic!("not a data shard"),
+    }
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut plain = Machine::new_data(ShardId(1));
+        plain.apply(opening());
+        Self {
+            naive: Naive::new((1..SESSIONS).map(SessionId).collect()),
+            restored: plain.clone(),
+            plain,
+            pending: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            past: Past::default(),
+        }
+    }
+
+    /// Applies a batch to all machines and compares them. `expected` are the naive outcomes.
+    fn check_batch(&mut self, batch: Batch, expected: Vec<Outcome>) -> TestCaseResult {
+        let deadline = shard(&self.plain).next_wait_deadline();
+        prop_assert_eq!(&Batch::decode(&batch.encode()), &Ok(batch.clone()));
+        let applied = self.plain.apply(batch.clone());
+        prop_assert_eq!(&self.restored.apply(batch.clone()), &applied);
+        prop_assert_eq!(&applied.outcomes, &expected, "outcomes of {:?}", &batch);
+        let completed: Vec<_> = applied.effects.iter().filter_map(complete).collect();
+        let naive = std::mem::take(&mut self.naive.completed);
+        prop_assert_eq!(&completed, &naive, "completions of {:?}", &batch);
+        let snapshot = self.plain.snapshot();
+        prop_assert_eq!(&snapshot, &self.restored.snapshot());
+        if snapshot.len() % 3 == 0 {
+            self.restored = Machine::restore(&snapshot).unwrap();
+            prop_assert_eq!(&snapshot, &self.restored.snapshot());
+        }
+        self.check_completions(&batch, &applied, &completed)?;
+        self.check_deadline(deadline, &applied)?;
+        self.check_table()
+    }
+
+    /// Every pending request is completed once, and none that is not pending.
+    fn check_completions(
+        &mut self,
+        batch: &Batch,
+        applied: &Applied,
+        completed: &[(SessionId, Serial, Reply)],
+    ) -> TestCaseResult {
+        for (command, outcome) in batch.commands.iter().zip(&applied.outcomes) {
+            if let (Some(id), Outcome::Pending) = (id_of(command), outcome) {
+                self.pending.insert(id);
+            }
+        }
+        for (session, serial, reply) in completed {
+            prop_assert!(
+                self.pending.remove(&(*session, *serial)),
+                "completed twice or never asked"
+            );
+            if let Reply::Granted(grants) = reply {
+                self.past
+                    .tokens
+                    .extend(grants.iter().map(|grant| (grant.name.clone(), grant.token)));
+            }
+        }
+        for outcome in &applied.outcomes {
+            if let Outcome::Done(Reply::Granted(grants)) = outcome {
+                self.past
+                    .tokens
+                    .extend(grants.iter().map(|grant| (grant.name.clone(), grant.token)));
+            }
+        }
+        let waiting: BTreeSet<_> = self
+            .naive
+            .waiting
+            .iter()
+            .map(|wait| (wait.session, wait.serial))
+            .collect();
+        prop_assert_eq!(&self.pending, &waiting);
+        for (session, serial) in &self.pending {
+            prop_assert!(shard(&self.plain).pending(*session, *serial));
+        }
+        Ok(())
+    }
+
+    fn check_deadline(&self, before: Option<Timestamp>, applied: &Applied) -> TestCaseResult {
+        let deadline = self
+            .naive
+            .waiting
+            .iter()
+            .filter_map(|wait| wait.deadline)
+            .min();
+        prop_assert_eq!(shard(&self.plain).next_wait_deadline(), deadline);
+        let is_news = |effect: &&Effect| matches!(effect, Effect::NextWaitDeadline(_));
+        let news: Vec<_> = applied.effects.iter().filter(is_news).collect();
+        let expected = Effect::NextWaitDeadline(deadline);
+        match deadline == before {
+            true => prop_assert!(news.is_empty()),
+            false => prop_assert_eq!(news, vec![&expected]),
+        }
+        Ok(())
+    }
+
+    fn check_table(&mut self) -> TestCaseResult {
+        let query = Query::Locks {
+            prefix: "lock-".to_owned(),
+            after: None,
+            limit: 1_000,
+        };
+        let Answer::Locks(views) = self.plain.query(&query) else {
+            return Err(TestCaseError::fail("no answer"));
+        };
+        prop_assert_eq!(&views, &self.naive.view());
+        for view in &views {
+            self.check_lock(view)?;
+        }
+        let counts = shard(&self.plain).counts();
+        prop_assert_eq!(counts.locks, views.len());
+        prop_assert_eq!(
+            counts.holders,
+            views.iter().map(|view| view.holders.len()).sum::<usize>()
+        );
+        prop_assert_eq!(counts.waiters, self.pending.len());
+        Ok(())
+    }
+
+    fn check_lock(&mut self, view: &LockView) -> TestCaseResult {
+        prop_assert!(
+            !view.holders.is_empty(),
+            "{} is waited for, but free",
+            view.name
+        );
+        let exclusive = view
+            .holders
+            .iter()
+            .filter(|holder| holder.mode == Mode::Exclusive)
+            .count();
+        prop_assert!(
+            exclusive == 0 || view.holders.len() == 1,
+            "{} is not exclusive",
+            view.name
+        );
+        let (first, upgrading) = match view.waiters.first() {
+            Some(first) => (Some(first.mode), first.upgrade),
+            None => (None, false),
+        };
+        prop_assert!(
+            !upgrading || (exclusive == 0 && view.holders.len() > 1),
+            "a missed upgrade"
+        );
+        prop_assert!(
+            first != Some(Mode::Shared) || exclusive == 1,
+            "a missed reader"
+        );
+        let (present, highest) = self.tokens.entry(view.name.clone()).or_default();
+        let tokens: BTreeSet<_> = view.holders.iter().map(|holder| holder.token).collect();
+        for new in tokens.difference(present) {
+            prop_assert!(
+                *new > *highest,
+                "token {} of {} does not grow",
+                new,
+                view.name
+            );
+        }
+        *highest = tokens
+            .last()
+            .copied()
+            .max(Some(*highest))
+            .unwrap_or_default();
+        *present = tokens;
+        Ok(())
+    }
+
+    /// When all sessions are over, nothing is left.
+    fn finish(mut self) -> TestCaseResult {
+        let sessions = (1..=SESSIONS).map(SessionId);
+        let commands: Vec<_> = sessions
+            .map(|session| end(session, EndReason::Closed))
+            .collect();
+        let now = shard(&self.plain).now();
+        let expected = commands
+            .iter()
+            .map(|command| self.naive.apply(now, command))
+            .collect();
+        self.check_batch(Batch { at: now, commands }, expected)?;
+        prop_assert!(self.pending.is_empty());
+        let tombstones = shard(&self.plain).counts().tombstones;
+        prop_assert_eq!(
+            shard(&self.plain).counts(),
+            Counts {
+                tombstones,
+                ..Counts::default()
+            }
+        );
+        self.plain.apply(Batch {
+            at: now.plus(Millis(60_000)),
+            commands: Vec::new(),
+        });
+        prop_assert_eq!(shard(&self.plain).counts(), Counts::default());
+        Ok(())
+    }
+}
+
+fn complete(effect: &Effect) -> Option<(SessionId, Serial, Reply)> {
+    match effect {
+        Effect::Complete {
+            session,
+            serial,
+            reply,
+        } => Some((*session, *serial, reply.clone())),
+        Effect::SessionAlive { .. }
+        | Effect::SessionEnding { .. }
+        | Effect::NextWaitDeadline(_) => None,
+    }
+}
+
+fn id_of(command: &Command) -> Option<(SessionId, Serial)> {
+    match command {
+        Command::Acquire { request, .. } | Command::Upgrade { request, .. } => {
+            Some((request.session, request.serial))
+        }
+        _ => None,
+    }
+}
+
+fn run(actions: Vec<Action>) -> TestCaseResult {
+    let mut run = Run::new();
+    let mut at = Timestamp(0);
+    let (mut commands, mut expected) = (Vec::new(), Vec::new());
+    for action in actions {
+        let command = run.past.command(&action, &run.naive);
+        // An ephemeral serial that comes again after its completion is a new wait: never both in
+        // one batch, where they could not be told apart.
+        let is_ephemeral = command
+            .as_ref()
+            .and_then(id_of)
+            .is_some_and(|id| id.1.is_ephemeral());
+        if is_ephemeral || action.ends_batch {
+            let commands = std::mem::take(&mut commands);
+            run.check_batch(Batch { at, commands }, std::mem::take(&mut expected))?;
+            at = at.plus(Millis(action.passes));
+        }
+        if let Some(command) = command {
+            expected.push(run.naive.apply(at, &command));
+            run.past.commands.push(command.clone());
+            commands.push(command);
+        }
+    }
+    run.check_batch(Batch { at, commands }, expected)?;
+    run.finish()
+}
+
+/// The model does what the rules say, and a restored one does the same.
+#[test]
+fn random_histories_follow_the_rules() {
+    seed::check(3_000, &vec(action(), 1..150), run);
+}

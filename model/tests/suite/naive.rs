@@ -1,0 +1,630 @@
+//! The rules of locks once more, in the plainest way: lists, searched from end to end.
+//!
+//! It shares no code with the model and keeps no index, no count of anything and no fingerprint.
+
+use std::collections::BTreeMap;
+
+use lockstep_model::{
+    Command, FencingToken, LockName, Outcome, Owner, Refusal, Reply, Serial, SessionId, Timestamp,
+    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    query::{HolderView, LockView, WaiterView},
+    reply::Grant,
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Naive {
+    pub(crate) now: Timestamp,
+    open: Vec<SessionId>,
+    pub(crate) completed: Vec<(SessionId, Serial, Reply)>,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) locks: BTreeMap<LockName, Lock>,
+    ended: Vec<(SessionId, EndReason)>,
+    answered: Vec<(SessionId, Serial, Command, Reply)>,
+    acked: BTreeMap<SessionId, Serial>,
+    last_token: u64,
+    changed: Vec<LockName>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lock {
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) upgrader: Option<(SessionId, Serial)>,
+    pub(crate) queue: Vec<(SessionId, Serial)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(crate) session: SessionId,
+    pub(crate) owner: Owner,
+    pub(crate) mode: Mode,
+    pub(crate) token: FencingToken,
+    pub(crate) granted: u32,
+    pending: u32,
+    since: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) session: SessionId,
+    pub(crate) serial: Serial,
+    pub(crate) deadline: Option<Timestamp>,
+    content: Command,
+    since: Timestamp,
+    /// By name; none for an upgrade.
+    sorted: Vec<LockSpec>,
+    taken: usize,
+}
+
+fn stale(name: &LockName, token: FencingToken) -> Reply {
+    Reply::Refused(Refusal::StaleToken {
+        name: name.to_string(),
+        token,
+    })
+}
+
+fn request_of(command: &Command) -> Option<(RequestId, Wait)> {
+    match command {
+        Command::Acquire { request, wait, .. } | Command::Upgrade { request, wait, .. } => {
+            Some((*request, *wait))
+        }
+        Command::Release { request, .. } | Command::Downgrade { request, .. } => {
+            Some((*request, Wait::Try))
+        }
+        _ => None,
+    }
+}
+
+fn without_ack(command: &Command) -> Command {
+    let mut command = command.clone();
+    match &mut command {
+        Command::Acquire { request, .. }
+        | Command::Upgrade { request, .. }
+        | Command::Release { request, .. }
+        | Command::Downgrade { request, .. } => request.acked_below = Serial(0),
+        _ => {}
+    }
+    command
+}
+
+impl Naive {
+    pub(crate) fn new(open: Vec<SessionId>) -> Self {
+        Self {
+            open,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn apply(&mut self, at: Timestamp, command: &Command) -> Outcome {
+        self.now = self.now.max(at);
+        let outcome = match request_of(command) {
+            Some((request, wait)) => self.request(request, wait, command),
+            None => Outcome::Done(self.unnumbered(command)),
+        };
+        while !self.changed.is_empty() {
+            let name = self.changed.remove(0);
+            self.settle(&name);
+        }
+        outcome
+    }
+
+    fn request(&mut self, request: RequestId, wait: Wait, command: &Command) -> Outcome {
+        let RequestId {
+            session,
+            serial,
+            acked_below,
+        } = request;
+        let refused = |refusal| Outcome::Done(Reply::Refused(refusal));
+        if let Some((_, reason)) = self.ended.iter().find(|(ended, _)| *ended == session) {
+            return refused(Refusal::SessionEnded {
+                session,
+                reason: *reason,
+            });
+        }
+        if !self.open.contains(&session) {
+            return refused(Refusal::NotAttached { session });
+        }
+        let acked = self.acked.entry(session).or_default();
+        *acked = acked_below.max(*acked);
+        let acked = *acked;
+        self.answered
+            .retain(|(who, which, ..)| *who != session || *which >= acked);
+        let content = without_ack(command);
+        if let Some(waiting) = self.find_waiting(session, serial) {
+            return match waiting.content == content {
+                true => Outcome::Pending,
+                false => refused(Refusal::SerialReused { serial: serial.0 }),
+            };
+        }
+        let same =
+            |(who, which, ..): &&(SessionId, Serial, _, _)| *who == session && *which == serial;
+        if let Some((.., first, reply)) = self.answered.iter().find(same) {
+            return match *first == content {
+                true => Outcome::Done(reply.clone()),
+                false => refused(Refusal::SerialReused { serial: serial.0 }),
+            };
+        }
+        if serial < acked {
+            return refused(Refusal::SerialForgotten {
+                serial: serial.0,
+                acked_below: acked.0,
+            });
+        }
+        let deadline = match wait {
+            Wait::AtMost(span) => Some(self.now.plus(span)),
+            Wait::Try | Wait::Forever => None,
+        };
+        let (since, sorted) = (self.now, Vec::new());
+        let new = Waiting {
+            session,
+            serial,
+            deadline,
+            content: content.clone(),
+            since,
+            sorted,
+            taken: 0,
+        };
+        let before = self.clone();
+        let reply = match command {
+            Command::Acquire { locks, .. } => {
+                let mut sorted = locks.clone();
+                sorted.sort_by(|a, b| a.name.cmp(&b.name));
+                self.go_on(Waiting { sorted, ..new }, false)
+            }
+            Command::Release { name, token, .. } => Some(self.release(session, name, *token)),
+            Command::Upgrade { name, token, .. } => self.upgrade(name, *token, new),
+            Command::Downgrade { name, token, .. } => Some(self.downgrade(session, name, *token)),
+            _ => unreachable!(),
+        };
+        let reply = match (reply, wait) {
+            // All or nothing: as if it had never been.
+            (Some(refused @ Reply::Refused(_)), Wait::Try) => {
+                *self = before;
+                Some(refused)
+            }
+            (None, Wait::Try) => {
+                let name = self.waits_for(session, serial).to_string();
+                *self = before;
+                Some(Reply::Refused(Refusal::Unavailable { name }))
+            }
+            (reply, _) => reply,
+        };
+        match reply {
+            None => Outcome::Pending,
+            Some(reply) => {
+                if !serial.is_ephemeral() {
+                    self.answered
+                        .push((session, serial, content, reply.clone()));
+                }
+                Outcome::Done(reply)
+            }
+        }
+    }
+
+    fn unnumbered(&mut self, command: &Command) -> Reply {
+        match command {
+            Command::CancelWait { session, serial } => {
+                if self.find_waiting(*session, *serial).is_none() {
+                    return Reply::Refused(Refusal::NoSuchWait);
+                }
+                let name = self.waits_for(*session, *serial).to_string();
+                self.end_wait(*session, *serial, Refusal::WaitCancelled { name });
+            }
+            Command::ReleaseAll { session, grants } => {
+                for GiveBack { name, token, keep } in grants {
+                    while self
+                        .granted(*session, name, *token)
+                        .is_some_and(|hold| hold.granted > *keep)
+                    {
+                        self.release(*session, name, *token);
+                    }
+                }
+            }
+            Command::ExpireWaits => {
+                let mut over: Vec<_> = self.waiting.iter().collect();
+                over.retain(|wait| wait.deadline.is_some_and(|deadline| deadline <= self.now));
+                over.sort_by_key(|wait| (wait.deadline, wait.session, wait.serial));
+                let over: Vec<_> = over
+                    .iter()
+                    .map(|wait| (wait.session, wait.serial))
+                    .collect();
+                for (session, serial) in over {
+                    let name = self.waits_for(session, serial).to_string();
+                    self.end_wait(session, serial, Refusal::WaitTimedOut { name });
+                }
+            }
+            Command::EndSession { session, reason }
+            | Command::DetachSession { session, reason } => {
+                self.end_session(*session, *reason);
+            }
+            other => panic!("the naive model does not know {other:?}"),
+        }
+        Reply::Done
+    }
+
+    fn end_session(&mut self, session: SessionId, reason: EndReason) {
+        if self.ended.iter().any(|(ended, _)| *ended == session) {
+            return;
+        }
+        let mut own: Vec<_> = self
+            .waiting
+            .iter()
+            .map(|wait| (wait.session, wait.serial))
+            .collect();
+        own.retain(|(who, _)| *who == session);
+        own.sort();
+        for (session, serial) in own {
+            self.end_wait(session, serial, Refusal::SessionEnded { session, reason });
+        }
+        for (name, lock) in &mut self.locks {
+            for _ in lock.holds.extract_if(.., |hold| hold.session == session) {
+                self.changed.push(name.clone());
+            }
+        }
+        self.answered.retain(|(who, ..)| *who != session);
+        self.open.retain(|open| *open != session);
+        self.ended.push((session, reason));
+    }
+
+    pub(crate) fn find_waiting(&self, session: SessionId, serial: Serial) -> Option<&Waiting> {
+        self.waiting
+            .iter()
+            .find(|wait| wait.session == session && wait.serial == serial)
+    }
+
+    fn waits_for(&self, session: SessionId, serial: Serial) -> LockName {
+        let is_in = |lock: &Lock| {
+            lock.queue.contains(&(session, serial)) || lock.upgrader == Some((session, serial))
+        };
+        self.locks
+            .iter()
+            .find(|(_, lock)| is_in(lock))
+            .expect("it waits somewhere")
+            .0
+            .clone()
+    }
+
+    fn own<'a>(lock: &'a mut Lock, session: SessionId, owner: &Owner) -> Option<&'a mut Hold> {
+        lock.holds
+            .iter_mut()
+            .find(|hold| hold.session == session && hold.owner == *owner)
+    }
+
+    /// Takes lock after lock. None: it waits now.
+    fn go_on(&mut self, mut wait: Waiting, mut is_head: bool) -> Option<Reply> {
+        let (session, serial) = (wait.session, wait.serial);
+        let Command::Acquire { owner, .. } = wait.content.clone() else {
+            unreachable!()
+        };
+        while let Some(LockSpec { name, mode }) = wait.sorted.get(wait.taken).cloned() {
+            let lock = self.locks.entry(name.clone()).or_default();
+            if let Some(own) = Self::own(lock, session, &owner) {
+                if own.mode == Mode::Shared && mode == Mode::Exclusive {
+                    self.undo(&wait);
+                    let name = name.to_string();
+                    return Some(Reply::Refused(Refusal::UpgradeRequired { name }));
+                }
+                own.pending += 1;
+            } else {
+                let is_first = is_head || (lock.queue.is_empty() && lock.upgrader.is_none());
+                let both_shared = |hold: &Hold| mode == Mode::Shared && hold.mode == Mode::Shared;
+                if !is_first || !lock.holds.iter().all(both_shared) {
+                    lock.queue.push((session, serial));
+                    self.waiting.push(Waiting {
+                        since: self.now,
+                        ..wait
+                    });
+                    return None;
+                }
+                self.last_token += 1;
+                let (token, since, owner) =
+                    (FencingToken(self.last_token), self.now, owner.clone());
+                lock.holds.push(Hold {
+                    session,
+                    owner,
+                    mode,
+                    token,
+                    granted: 0,
+                    pending: 1,
+                    since,
+                });
+            }
+            wait.taken += 1;
+            is_head = false;
+        }
+        Some(self.finish(&wait, &owner))
+    }
+
+    fn finish(&mut self, wait: &Waiting, owner: &Owner) -> Reply {
+        let Command::Acquire { locks, .. } = &wait.content else {
+            unreachable!()
+        };
+        for LockSpec { name, mode } in &wait.sorted {
+            let lock = self.locks.get_mut(name).unwrap();
+            if Self::own(lock, wait.session, owner).unwrap().mode < *mode {
+                self.undo(wait);
+                return Reply::Refused(Refusal::UpgradeRequired {
+                    name: name.to_string(),
+                });
+            }
+        }
+        let mut grants = Vec::new();
+        for LockSpec { name, .. } in locks {
+            let lock = self.locks.get_mut(name).unwrap();
+            let own = Self::own(lock, wait.session, owner).unwrap();
+            own.pending -= 1;
+            own.granted += 1;
+            let Hold {
+                mode,
+                token,
+                granted,
+                ..
+            } = *own;
+            grants.push(Grant {
+                name: name.clone(),
+                mode,
+                token,
+                holds: granted,
+            });
+        }
+        Reply::Granted(grants)
+    }
+
+    fn undo(&mut self, wait: &Waiting) {
+        let Command::Acquire { owner, .. } = &wait.content else {
+            return;
+        };
+        for LockSpec { name, .. } in &wait.sorted[..wait.taken] {
+            let lock = self.locks.get_mut(name).unwrap();
+            Self::own(lock, wait.session, owner).unwrap().pending -= 1;
+            self.clear(name);
+        }
+    }
+
+    fn clear(&mut self, name: &LockName) {
+        let lock = self.locks.get_mut(name).unwrap();
+        let before = lock.holds.len();
+        lock.holds.retain(|hold| hold.granted + hold.pending > 0);
+        if lock.holds.len() < before {
+            self.changed.push(name.clone());
+        }
+    }
+
+    fn end_wait(&mut self, session: SessionId, serial: Serial, refusal: Refusal) {
+        let name = self.waits_for(session, serial);
+        let lock = self.locks.get_mut(&name).unwrap();
+        lock.queue.retain(|waiter| *waiter != (session, serial));
+        lock.upgrader = lock
+            .upgrader
+            .filter(|upgrader| *upgrader != (session, serial));
+        let wait = self.take_waiting(session, serial);
+        self.undo(&wait);
+        self.changed.push(name);
+        self.complete(wait, Reply::Refused(refusal));
+    }
+
+    fn take_waiting(&mut self, session: SessionId, serial: Serial) -> Waiting {
+        let is_it = |wait: &Waiting| wait.session == session && wait.serial == serial;
+        self.waiting
+            .remove(self.waiting.iter().position(is_it).unwrap())
+    }
+
+    fn complete(&mut self, wait: Waiting, reply: Reply) {
+        let Waiting {
+            session,
+            serial,
+            content,
+            ..
+        } = wait;
+        let acked = self.acked.get(&session).copied().unwrap_or_default();
+        if serial >= acked && !serial.is_ephemeral() {
+            self.answered
+                .push((session, serial, content, reply.clone()));
+        }
+        self.completed.push((session, serial, reply));
+    }
+
+    fn granted(
+        &mut self,
+        session: SessionId,
+        name: &LockName,
+        token: FencingToken,
+    ) -> Option<&mut Hold> {
+        let holds = &mut self.locks.get_mut(name)?.holds;
+        let is_it = |hold: &&mut Hold| hold.session == session && hold.token == token;
+        holds.iter_mut().find(is_it).filter(|hold| hold.granted > 0)
+    }
+
+    fn release(&mut self, session: SessionId, name: &LockName, token: FencingToken) -> Reply {
+        let Some(hold) = self.granted(session, name, token) else {
+            return stale(name, token);
+        };
+        hold.granted -= 1;
+        let holds = hold.granted;
+        if holds == 0 {
+            let upgrader = self.locks[name].upgrader;
+            if let Some((session, serial)) = upgrader
+                && let Some(wait) = self.find_waiting(session, serial)
+                && matches!(&wait.content, Command::Upgrade { token: of, .. } if *of == token)
+            {
+                self.locks.get_mut(name).unwrap().upgrader = None;
+                self.changed.push(name.clone());
+                let wait = self.take_waiting(session, serial);
+                self.complete(wait, stale(name, token));
+            }
+            self.clear(name);
+        }
+        Reply::Released { holds }
+    }
+
+    fn upgrade(&mut self, name: &LockName, token: FencingToken, new: Waiting) -> Option<Reply> {
+        let (session, serial) = (new.session, new.serial);
+        let Some(hold) = self.granted(session, name, token) else {
+            return Some(stale(name, token));
+        };
+        if hold.mode == Mode::Exclusive {
+            let (name, mode) = (name.to_string(), Mode::Exclusive);
+            return Some(Reply::Refused(Refusal::WrongMode { name, mode }));
+        }
+        let lock = self.locks.get_mut(name).unwrap();
+        if lock.upgrader.is_some() {
+            return Some(Reply::Refused(Refusal::UpgradeDeadlock {
+                name: name.to_string(),
+            }));
+        }
+        if lock.holds.len() == 1 {
+            return Some(self.promote(name));
+        }
+        lock.upgrader = Some((session, serial));
+        self.waiting.push(new);
+        None
+    }
+
+    fn promote(&mut self, name: &LockName) -> Reply {
+        self.last_token += 1;
+        let hold = &mut self.locks.get_mut(name).unwrap().holds[0];
+        hold.mode = Mode::Exclusive;
+        hold.token = FencingToken(self.last_token);
+        hold.since = self.now;
+        let Hold {
+            mode,
+            token,
+            granted,
+            ..
+        } = *hold;
+        Reply::Granted(vec![Grant {
+            name: name.clone(),
+            mode,
+            token,
+            holds: granted,
+        }])
+    }
+
+    fn downgrade(&mut self, session: SessionId, name: &LockName, token: FencingToken) -> Reply {
+        let Some(hold) = self.granted(session, name, token) else {
+            return stale(name, token);
+        };
+        if hold.mode == Mode::Shared {
+            let (name, mode) = (name.to_string(), Mode::Shared);
+            return Reply::Refused(Refusal::WrongMode { name, mode });
+        }
+        hold.mode = Mode::Shared;
+        self.changed.push(name.clone());
+        Reply::Downgraded { token }
+    }
+
+    /// First the upgrader; only when there is none, the head of the queue.
+    fn settle(&mut self, name: &LockName) {
+        while let Some(lock) = self.locks.get_mut(name) {
+            if let Some((session, serial)) = lock.upgrader {
+                if lock.holds.len() > 1 {
+                    return;
+                }
+                lock.upgrader = None;
+                let wait = self.take_waiting(session, serial);
+                let reply = self.promote(name);
+                self.complete(wait, reply);
+                continue;
+            }
+            let Some(&(session, serial)) = lock.queue.first() else {
+                if lock.holds.is_empty() {
+                    self.locks.remove(name);
+                }
+                return;
+            };
+            let wait = self.find_waiting(session, serial).unwrap();
+            let Command::Acquire { owner, .. } = wait.content.clone() else {
+                unreachable!()
+            };
+            let mode = wait.sorted[wait.taken].mode;
+            let lock = self.locks.get_mut(name).unwrap();
+            let both_shared = |hold: &Hold| mode == Mode::Shared && hold.mode == Mode::Shared;
+            let fits = lock.holds.iter().all(both_shared);
+            if !fits && Self::own(lock, session, &owner).is_none() {
+                return;
+            }
+            lock.queue.remove(0);
+            let wait = self.take_waiting(session, serial);
+            if let Some(reply) = self.go_on(wait.clone(), true) {
+                self.complete(wait, reply);
+            }
+        }
+    }
+
+    pub(crate) fn view(&self) -> Vec<LockView> {
+        let waiter = |&(session, serial): &(SessionId, Serial)| {
+            let wait = self.find_waiting(session, serial).unwrap();
+            let Command::Acquire { owner, .. } = &wait.content else {
+                unreachable!()
+            };
+            let (owner, mode) = (owner.clone(), wait.sorted[wait.taken].mode);
+            WaiterView {
+                session,
+                owner,
+                mode,
+                upgrade: false,
+                since: wait.since,
+            }
+        };
+        let upgrader = |lock: &Lock, &(session, serial): &(SessionId, Serial)| {
+            let wait = self.find_waiting(session, serial).unwrap();
+            let Command::Upgrade { token, .. } = &wait.content else {
+                unreachable!()
+            };
+            let owner = lock
+                .holds
+                .iter()
+                .find(|hold| hold.token == *token)
+                .unwrap()
+                .owner
+                .clone();
+            let (mode, since) = (Mode::Exclusive, wait.since);
+            WaiterView {
+                session,
+                owner,
+                mode,
+                upgrade: true,
+                since,
+            }
+        };
+        let view = |(name, lock): (&LockName, &Lock)| {
+            let mut waiters: Vec<_> = lock
+                .upgrader
+                .iter()
+                .map(|upgrading| upgrader(lock, upgrading))
+                .collect();
+            waiters.extend(lock.queue.iter().map(waiter));
+            let mut holders: Vec<_> = lock.holds.iter().map(Hold::view).collect();
+            holders.sort_by_key(|holder| holder.token);
+            let waiter_count = waiters.len() as u32;
+            LockView {
+                name: name.clone(),
+                holders,
+                waiters,
+                waiter_count,
+            }
+        };
+        self.locks.iter().map(view).collect()
+    }
+}
+
+impl Hold {
+    fn view(&self) -> HolderView {
+        let Self {
+            session,
+            owner,
+            mode,
+            token,
+            granted,
+            pending,
+            since,
+        } = self.clone();
+        HolderView {
+            session,
+            owner,
+            mode,
+            token,
+            holds: granted + pending,
+            since,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Exactly-once: repeated, reused, acknowledged and too many serials.
+
+use lockstep_model::{
+    Answer, Command, FencingToken, Outcome, Query, Refusal, Reply, Serial,
+    command::{RequestId, Wait},
+    session::MAX_IN_FLIGHT,
+};
+
+use crate::world::{A, B, World, X, acquire, completed, done, granted, name, refused, request};
+
+/// A repeated request gets the first answer, even when it would not be given any more.
+#[test]
+fn a_repetition_gets_the_first_answer() {
+    let mut world = World::new();
+    let first = acquire(request(A, 1), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(first.clone()), granted("l", X, 1, 1));
+    world.release(A, "l", FencingToken(1));
+    world.take(B, "l", X);
+    assert_eq!(world.reply(first), granted("l", X, 1, 1));
+    assert_eq!(world.shard.counts().holders, 1);
+}
+
+/// A repeated request that waits goes on waiting, once; when granted it is answered.
+#[test]
+fn a_repetition_of_a_wait_waits_once() {
+    let mut world = World::new();
+    let token = world.take(A, "l", X);
+    let wait = acquire(request(B, 1), &[("l", X)], Wait::Forever);
+    world.blocks(wait.clone());
+    world.blocks(wait.clone());
+    let Answer::Lock(view) = world.shard.query(&Query::Lock { name: name("l") }) else {
+        panic!("no lock");
+    };
+    assert_eq!((view.waiters.len(), view.waiter_count), (1, 1));
+    let (_, effects) = world.release(A, "l", token);
+    assert_eq!(effects, [completed(B, 1, granted("l", X, 2, 1))]);
+    assert_eq!(world.reply(wait), granted("l", X, 2, 1));
+}
+
+/// The fingerprint covers the kind, every argument, and nothing else.
+#[test]
+fn a_serial_stands_for_one_operation() {
+    let mut world = World::new();
+    let first = acquire(request(A, 1), &[("l", X)], Wait::Try);
+    world.reply(first.clone());
+    let token = FencingToken(1);
+    let others = [
+        acquire(request(A, 1), &[("m", X)], Wait::Try),
+        acquire(request(A, 1), &[("l", X)], Wait::Forever),
+        acquire(request(A, 1), &[("l", X), ("m", X)], Wait::Try),
+        Command::Release {
+            request: request(A, 1),
+            name: name("l"),
+            token,
+        },
+        Command::Downgrade {
+            request: request(A, 1),
+            name: name("l"),
+            token,
+        },
+    ];
+    for other in others {
+        assert_eq!(
+            world.apply(other),
+            (refused(Refusal::SerialReused { serial: 1 }), vec![])
+        );
+    }
+    let mut acked = first;
+    if let Command::Acquire { request, .. } = &mut acked {
+        request.acked_below = Serial(1);
+    }
+    assert_eq!(world.reply(acked), granted("l", X, 1, 1));
+}
+
+/// What is acknowledged is forgotten, but a wait is not.
+#[test]
+fn an_acknowledged_answer_is_forgotten() {
+    let mut world = World::new();
+    world.take(B, "m", X);
+    let first = acquire(request(A, 1), &[("l", X)], Wait::Try);
+    world.reply(first.clone());
+    let wait = acquire(request(A, 2), &[("m", X)], Wait::Forever);
+    world.blocks(wait.clone());
+    let before = world.shard.counts().replies;
+    let acks = RequestId {
+        acked_below: Serial(3),
+        ..request(A, 3)
+    };
+    world.reply(acquire(acks, &[("n", X)], Wait::Try));
+    assert_eq!(
+        world.shard.counts().replies,
+        before,
+        "one answer came, one went"
+    );
+    let forgotten = Reply::Refused(Refusal::SerialForgotten {
+        serial: 1,
+        acked_below: 3,
+    });
+    assert_eq!(world.reply(first), forgotten);
+    world.blocks(wait);
+    let (_, effects) = world.release(B, "m", FencingToken(1));
+    assert_eq!(effects, [completed(A, 2, granted("m", X, 4, 1))]);
+    assert_eq!(
+        world.shard.counts().replies,
+        before + 1,
+        "of B's release, none of A's wait"
+    );
+}
+
+/// The bound holds for all that leaves something behind; a release without a serial gets through.
+#[test]
+fn kept_requests_are_bounded() {
+    let mut world = World::new();
+    let kept = MAX_IN_FLIGHT as u64;
+    for serial in 0..kept {
+        world.reply(acquire(request(A, serial), &[("l", X)], Wait::Try));
+    }
+    let refusal = Refusal::TooManyInFlight {
+        limit: MAX_IN_FLIGHT,
+    };
+    let one_more = acquire(request(A, kept), &[("l", X)], Wait::Try);
+    assert_eq!(
+        world.reply(one_more.clone()),
+        Reply::Refused(refusal.clone())
+    );
+    let ephemeral = request(A, Serial::FIRST_EPHEMERAL.0);
+    let blocking = acquire(ephemeral, &[("l", X)], Wait::Forever);
+    assert_eq!(world.reply(blocking), Reply::Refused(refusal));
+    let release = Command::Release {
+        request: ephemeral,
+        name: name("l"),
+        token: FencingToken(1),
+    };
+    assert_eq!(
+        world.reply(release),
+        Reply::Released {
+            holds: MAX_IN_FLIGHT as u32 - 1
+        }
+    );
+    let mut acks = one_more;
+    if let Command::Acquire { request, .. } = &mut acks {
+        request.acked_below = Serial(1);
+    }
+    assert_eq!(world.reply(acks), granted("l", X, 1, MAX_IN_FLIGHT as u32));
+}
+
+/// The answers of ephemeral serials are not kept, and acknowledgements never reach them.
+#[test]
+fn ephemeral_serials_leave_nothing() {
+    let mut world = World::new();
+    let ephemeral = request(A, Serial::FIRST_EPHEMERAL.0 + 7);
+    let acks = RequestId {
+        acked_below: Serial(u64::MAX),
+        ..ephemeral
+    };
+    let command = acquire(acks, &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(command.clone()), granted("l", X, 1, 1));
+    assert_eq!(world.reply(command), granted("l", X, 1, 2));
+    assert_eq!(world.shard.counts().replies, 0);
+}
+
+/// A cancelled wait is answered once, and told so when it is repeated.
+#[test]
+fn a_wait_is_cancelled_once() {
+    let mut world = World::new();
+    world.take(A, "l", X);
+    let wait = acquire(request(B, 1), &[("l", X)], Wait::Forever);
+    world.blocks(wait.clone());
+    let cancel = Command::CancelWait {
+        session: B,
+        serial: Serial(1),
+    };
+    let cancelled = Refusal::WaitCancelled {
+        name: "l".to_owned(),
+    };
+    let (outcome, effects) = world.apply(cancel.clone());
+    assert_eq!(outcome, done(Reply::Done));
+    assert_eq!(
+        effects,
+        [completed(B, 1, Reply::Refused(cancelled.clone()))]
+    );
+    assert_eq!(world.reply(cancel), Reply::Refused(Refusal::NoSuchWait));
+    assert_eq!(
+        world.apply(wait).0,
+        Outcome::Done(Reply::Refused(cancelled))
+    );
+}

@@ -1,0 +1,360 @@
+//! `lockstep.lock.v1.LockService`.
+//!
+//! Invariant: a unary acquisition whose caller goes away before it is answered, and that names no
+//! serial, is cancelled, and given back if it was granted meanwhile: it leaves nothing behind.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use lockstep_model::Serial;
+use lockstep_model::{
+    Answer, Command, LockName, Priority, Query, Refusal, Reply, SessionId, ShardId,
+    command::{EndReason, RequestId},
+};
+use lockstep_proto::lock::v1::{self as pb, lock_service_server::LockService};
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    acquire::{Acquisition, acquire, give_back},
+    convert,
+    error::Fault,
+    operation,
+    stream::{self, session_id, unary_serial},
+};
+use crate::{
+    entry::Entry,
+    router::{RouteError, Router, unexpected},
+};
+
+/// Serves clients' locks and sessions.
+#[derive(Clone)]
+pub struct LockServer {
+    /// The way in.
+    pub entry: Entry,
+    /// Cancelled when the node stops.
+    pub stop: CancellationToken,
+}
+
+impl LockServer {
+    fn router(&self) -> Result<Arc<Router>, Fault> {
+        self.entry.router()
+    }
+}
+
+fn request_id(session: u64, serial: u64) -> Result<RequestId, Fault> {
+    Ok(RequestId {
+        session: session_id(session)?,
+        serial: unary_serial(serial)?,
+        acked_below: Serial(0),
+    })
+}
+
+#[tonic::async_trait]
+impl LockService for LockServer {
+    type SessionStream = ReceiverStream<Result<pb::SessionResponse, Status>>;
+
+    async fn open_session(
+        &self,
+        request: Request<pb::OpenSessionRequest>,
+    ) -> Result<Response<pb::OpenSessionResponse>, Status> {
+        let request = request.into_inner();
+        let router = self.router()?;
+        let ttl = convert::ttl(request.ttl_ms)?;
+        let session = SessionId(rand::random::<u64>().max(1));
+        let command = Command::OpenSession {
+            session,
+            ttl,
+            priority: Priority(request.priority),
+            labels: convert::labels(request.labels)?,
+        };
+        let home = router.directory().home_of(session);
+        let epoch = match router.command(home, command).await.map_err(Fault::from)? {
+            Reply::Session { epoch, .. } => epoch.0,
+            // The first attempt's answer was lost: the random id says that this is ours.
+            Reply::Refused(Refusal::SessionExists { .. }) => 1,
+            Reply::Refused(refusal) => return Err(Fault::from(refusal).into()),
+            other => return Err(Fault::from(unexpected(&other)).into()),
+        };
+        Ok(Response::new(pb::OpenSessionResponse {
+            session_id: session.0,
+            ttl_ms: ttl.0,
+            epoch,
+        }))
+    }
+
+    async fn keep_alive(
+        &self,
+        request: Request<pb::KeepAliveRequest>,
+    ) -> Result<Response<pb::KeepAliveResponse>, Status> {
+        let session = session_id(request.into_inner().session_id)?;
+        let ttl = self
+            .router()?
+            .keep_alive(session)
+            .await
+            .map_err(Fault::from)?;
+        Ok(Response::new(pb::KeepAliveResponse { ttl_ms: ttl.0 }))
+    }
+
+    async fn close_session(
+        &self,
+        request: Request<pb::CloseSessionRequest>,
+    ) -> Result<Response<pb::CloseSessionResponse>, Status> {
+        let session = session_id(request.into_inner().session_id)?;
+        let router = self.router()?;
+        let home = router.directory().home_of(session);
+        let command = Command::EndSession {
+            session,
+            reason: EndReason::Closed,
+        };
+        match router.command(home, command).await.map_err(Fault::from)? {
+            Reply::Done => Ok(Response::new(pb::CloseSessionResponse {})),
+            Reply::Refused(refusal) => Err(Fault::from(refusal).into()),
+            other => Err(Fault::from(unexpected(&other)).into()),
+        }
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let request = request.into_inner();
+        let router = self.router()?;
+        let limit = convert::page_size(request.page_size)?;
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => Some(SessionId(u64::from_str_radix(token, 16).map_err(|_| {
+                Fault::invalid("page_token", "must be the next_page_token of a page")
+            })?)),
+        };
+        let query = Query::Sessions { after, limit };
+        let mut sessions = Vec::new();
+        for answer in everywhere(&router, &query).await? {
+            if let (_, Answer::Sessions(page)) = answer {
+                sessions.extend(page);
+            }
+        }
+        sessions.sort_by_key(|session| session.session);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = sessions.len() > limit;
+        sessions.truncate(limit);
+        let next = sessions
+            .last()
+            .filter(|_| more)
+            .map(|session| session.session.to_string());
+        Ok(Response::new(pb::ListSessionsResponse {
+            sessions: sessions.into_iter().map(convert::session_info).collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn session(
+        &self,
+        request: Request<Streaming<pb::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let router = self.router()?;
+        let stop = self.stop.child_token();
+        Ok(Response::new(stream::serve(
+            router,
+            request.into_inner(),
+            stop,
+        )))
+    }
+
+    async fn acquire(
+        &self,
+        request: Request<pb::AcquireRequest>,
+    ) -> Result<Response<pb::AcquireResponse>, Status> {
+        let request = request.into_inner();
+        let id = request_id(request.session_id, request.serial)?;
+        let acquisition = operation::acquisition(id, request.operation)?;
+        let grants = detached(self.router()?, acquisition).await?;
+        Ok(Response::new(pb::AcquireResponse {
+            grants: grants.iter().map(convert::grant).collect(),
+        }))
+    }
+
+    async fn release(
+        &self,
+        request: Request<pb::ReleaseRequest>,
+    ) -> Result<Response<pb::ReleaseResponse>, Status> {
+        let request = request.into_inner();
+        let id = request_id(request.session_id, request.serial)?;
+        let router = self.router()?;
+        let holds = operation::release(&router, id, request.operation).await?;
+        Ok(Response::new(pb::ReleaseResponse { holds }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<pb::RenewRequest>,
+    ) -> Result<Response<pb::RenewResponse>, Status> {
+        let request = request.into_inner();
+        let session = session_id(request.session_id)?;
+        let router = self.router()?;
+        let ttl = operation::renew(&router, session, request.operation).await?;
+        Ok(Response::new(pb::RenewResponse { ttl_ms: ttl.0 }))
+    }
+
+    async fn upgrade(
+        &self,
+        request: Request<pb::UpgradeRequest>,
+    ) -> Result<Response<pb::UpgradeResponse>, Status> {
+        let request = request.into_inner();
+        let id = request_id(request.session_id, request.serial)?;
+        let router = self.router()?;
+        let grant = operation::upgrade(&router, id, request.operation).await?;
+        Ok(Response::new(pb::UpgradeResponse {
+            grant: Some(convert::grant(&grant)),
+        }))
+    }
+
+    async fn downgrade(
+        &self,
+        request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        let request = request.into_inner();
+        let id = request_id(request.session_id, request.serial)?;
+        let router = self.router()?;
+        let token = operation::downgrade(&router, id, request.operation).await?;
+        Ok(Response::new(pb::DowngradeResponse { token: token.0 }))
+    }
+
+    async fn validate(
+        &self,
+        request: Request<pb::ValidateRequest>,
+    ) -> Result<Response<pb::ValidateResponse>, Status> {
+        let request = request.into_inner();
+        let name = convert::name("name", &request.name)?;
+        let token = convert::token("token", request.token)?;
+        let router = self.router()?;
+        let valid = operation::valid(&router, name, token, None).await?;
+        Ok(Response::new(pb::ValidateResponse { valid }))
+    }
+
+    async fn get_lock(
+        &self,
+        request: Request<pb::GetLockRequest>,
+    ) -> Result<Response<pb::GetLockResponse>, Status> {
+        let name = convert::name("name", &request.into_inner().name)?;
+        let router = self.router()?;
+        let shard = router.directory().shard_of_lock(&name);
+        match router
+            .query(shard, Query::Lock { name })
+            .await
+            .map_err(Fault::from)?
+        {
+            Answer::Lock(view) => Ok(Response::new(pb::GetLockResponse {
+                lock: Some(convert::lock_info(shard.0, view)),
+            })),
+            _ => Err(wrong_answer().into()),
+        }
+    }
+
+    async fn list_locks(
+        &self,
+        request: Request<pb::ListLocksRequest>,
+    ) -> Result<Response<pb::ListLocksResponse>, Status> {
+        let request = request.into_inner();
+        let router = self.router()?;
+        let limit = convert::page_size(request.page_size)?;
+        let after = match request.page_token.as_str() {
+            "" => None,
+            token => Some(LockName::new(token).map_err(|_| {
+                Fault::invalid("page_token", "must be the next_page_token of a page")
+            })?),
+        };
+        if request.prefix.len() > lockstep_model::id::MAX_LOCK_NAME_BYTES {
+            return Err(Fault::invalid("prefix", "is longer than any lock's name").into());
+        }
+        let query = Query::Locks {
+            prefix: request.prefix,
+            after,
+            limit,
+        };
+        let mut locks = Vec::new();
+        for (shard, answer) in everywhere(&router, &query).await? {
+            if let Answer::Locks(page) = answer {
+                locks.extend(page.into_iter().map(|view| (shard, view)));
+            }
+        }
+        locks.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = locks.len() > limit;
+        locks.truncate(limit);
+        let next = locks
+            .last()
+            .filter(|_| more)
+            .map(|(_, view)| view.name.as_str().to_owned());
+        Ok(Response::new(pb::ListLocksResponse {
+            locks: locks
+                .into_iter()
+                .map(|(shard, view)| convert::lock_info(shard.0, view))
+                .collect(),
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+}
+
+/// Asks every data shard. Fails if one does not answer: a list with holes would mislead.
+async fn everywhere(router: &Router, query: &Query) -> Result<Vec<(ShardId, Answer)>, Fault> {
+    let asked = router
+        .directory()
+        .data_shards()
+        .map(|shard| async move { Ok((shard, router.query(shard, query.clone()).await?)) });
+    join_all(asked)
+        .await
+        .into_iter()
+        .collect::<Result<_, RouteError>>()
+        .map_err(Fault::from)
+}
+
+fn wrong_answer() -> Fault {
+    RouteError::Incompatible {
+        what: "a wrong kind of answer".to_owned(),
+    }
+    .into()
+}
+
+/// Acquires in a task of its own, so that a caller who goes away can be cleaned up after.
+async fn detached(
+    router: Arc<Router>,
+    acquisition: Acquisition,
+) -> Result<Vec<lockstep_model::reply::Grant>, Fault> {
+    let request = acquisition.request;
+    if !request.serial.is_ephemeral() {
+        return acquire(&router, acquisition).await;
+    }
+    let (result, answered) = oneshot::channel();
+    let (present, gone) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut acquiring = Box::pin(acquire(&router, acquisition));
+        let outcome = tokio::select! {
+            outcome = &mut acquiring => Some(outcome),
+            // The caller's end is dropped: it went away.
+            _ = gone => None,
+        };
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => {
+                let cancel = operation::cancel(&router, request.session, request.serial);
+                tokio::join!(acquiring, cancel).0
+            }
+        };
+        if let Err(Ok(grants)) = result.send(outcome) {
+            let held = grants
+                .into_iter()
+                .map(|grant| (router.directory().shard_of_lock(&grant.name), 0, grant));
+            if let Err(fault) = give_back(&router, request.session, held).await {
+                tracing::debug!(session = %request.session, reason = fault.reason, "not given back");
+            }
+        }
+    });
+    let outcome = answered
+        .await
+        .unwrap_or_else(|_| Err(Fault::unavailable("SHUTTING_DOWN", "this node is stopping")));
+    drop(present);
+    outcome
+}

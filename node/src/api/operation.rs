@@ -1,0 +1,236 @@
+//! The operations on locks, as both the session stream and the unary calls carry them out.
+//!
+//! Invariant: an operation is checked whole before any part of it is carried out.
+
+use lockstep_model::{
+    Answer, Command, FencingToken, LockName, Millis, Query, Reply, SessionId, command::RequestId,
+    reply::Grant,
+};
+use lockstep_proto::lock::v1 as pb;
+
+use super::{
+    acquire::{Acquisition, acquire},
+    convert,
+    error::Fault,
+};
+use crate::router::{RouteError, Router, unexpected};
+
+/// Checks an acquisition.
+///
+/// # Errors
+/// If a field is out of bounds.
+pub fn acquisition(
+    request: RequestId,
+    operation: Option<pb::AcquireOperation>,
+) -> Result<Acquisition, Fault> {
+    let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
+    Ok(Acquisition {
+        request,
+        owner: convert::owner(&operation.owner)?,
+        locks: convert::lock_specs(&operation.locks)?,
+        wait: convert::wait(operation.wait)?,
+    })
+}
+
+/// Releases one hold; how many are left.
+///
+/// # Errors
+/// If a field is out of bounds, the token is stale, or the outcome is unknown.
+pub async fn release(
+    router: &Router,
+    request: RequestId,
+    operation: Option<pb::ReleaseOperation>,
+) -> Result<u32, Fault> {
+    let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
+    let name = convert::name("name", &operation.name)?;
+    let token = convert::token("token", operation.token)?;
+    let command = Command::Release {
+        request,
+        name: name.clone(),
+        token,
+    };
+    match on_lock(router, request.session, &name, command).await? {
+        Reply::Released { holds } => Ok(holds),
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+/// Makes a shared hold exclusive.
+///
+/// # Errors
+/// If a field is out of bounds, it is refused, or the outcome is unknown.
+pub async fn upgrade(
+    router: &Router,
+    request: RequestId,
+    operation: Option<pb::UpgradeOperation>,
+) -> Result<Grant, Fault> {
+    let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
+    let name = convert::name("name", &operation.name)?;
+    let token = convert::token("token", operation.token)?;
+    let wait = convert::wait(operation.wait)?;
+    let command = Command::Upgrade {
+        request,
+        name: name.clone(),
+        token,
+        wait,
+    };
+    match on_lock(router, request.session, &name, command).await? {
+        Reply::Granted(mut grants) => grants
+            .pop()
+            .ok_or_else(|| unexpected(&Reply::Granted(Vec::new())).into()),
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+/// Makes an exclusive hold shared.
+///
+/// # Errors
+/// If a field is out of bounds, it is refused, or the outcome is unknown.
+pub async fn downgrade(
+    router: &Router,
+    request: RequestId,
+    operation: Option<pb::DowngradeOperation>,
+) -> Result<FencingToken, Fault> {
+    let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
+    let name = convert::name("name", &operation.name)?;
+    let token = convert::token("token", operation.token)?;
+    let command = Command::Downgrade {
+        request,
+        name: name.clone(),
+        token,
+    };
+    match on_lock(router, request.session, &name, command).await? {
+        Reply::Downgraded { token } => Ok(token),
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+/// Confirms a hold and extends the session; its TTL.
+///
+/// # Errors
+/// If a field is out of bounds, the token is not that of a hold of this session, or the session is gone.
+pub async fn renew(
+    router: &Router,
+    session: SessionId,
+    operation: Option<pb::RenewOperation>,
+) -> Result<Millis, Fault> {
+    let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
+    let name = convert::name("name", &operation.name)?;
+    let token = convert::token("token", operation.token)?;
+    if !valid(router, name.clone(), token, Some(session)).await? {
+        let name = name.as_str().to_owned();
+        return Err(lockstep_model::Refusal::StaleToken { name, token }.into());
+    }
+    Ok(router.keep_alive(session).await?)
+}
+
+/// Whether a token is that of a present holder.
+///
+/// # Errors
+/// If no leader answers.
+pub async fn valid(
+    router: &Router,
+    name: LockName,
+    token: FencingToken,
+    session: Option<SessionId>,
+) -> Result<bool, Fault> {
+    let shard = router.directory().shard_of_lock(&name);
+    match router
+        .query(
+            shard,
+            Query::Validate {
+                name,
+                token,
+                session,
+            },
+        )
+        .await?
+    {
+        Answer::Valid(valid) => Ok(valid),
+        Answer::Lock(_)
+        | Answer::Locks(_)
+        | Answer::Sessions(_)
+        | Answer::Cluster(_)
+        | Answer::WrongShard => Err(RouteError::Incompatible {
+            what: "a wrong kind of answer".to_owned(),
+        }
+        .into()),
+    }
+}
+
+/// Carries out an operation of a session stream.
+///
+/// # Errors
+/// As the operation says.
+pub async fn carry_out(
+    router: &Router,
+    request: RequestId,
+    operation: Option<pb::operation::Operation>,
+) -> Result<pb::operation_result::Result, Fault> {
+    use pb::{operation::Operation, operation_result::Result as Done};
+    Ok(match operation {
+        Some(Operation::Acquire(operation)) => {
+            let grants = acquire(router, acquisition(request, Some(operation))?).await?;
+            Done::Granted(pb::Grants {
+                grants: grants.iter().map(convert::grant).collect(),
+            })
+        }
+        Some(Operation::Release(operation)) => Done::Released(pb::Released {
+            holds: release(router, request, Some(operation)).await?,
+        }),
+        Some(Operation::Renew(operation)) => {
+            let ttl = renew(router, request.session, Some(operation)).await?;
+            Done::Renewed(pb::Renewed { ttl_ms: ttl.0 })
+        }
+        Some(Operation::Upgrade(operation)) => {
+            let grant = upgrade(router, request, Some(operation)).await?;
+            Done::Granted(pb::Grants {
+                grants: vec![convert::grant(&grant)],
+            })
+        }
+        Some(Operation::Downgrade(operation)) => {
+            let token = downgrade(router, request, Some(operation)).await?;
+            Done::Downgraded(pb::Downgraded { token: token.0 })
+        }
+        None => {
+            return Err(Fault::invalid(
+                "operation",
+                "must be one that this version knows",
+            ));
+        }
+    })
+}
+
+/// Gives up a blocked acquisition or upgrade, wherever it is blocked.
+///
+/// # Errors
+/// If a shard has no leader.
+pub async fn cancel(
+    router: &Router,
+    session: SessionId,
+    serial: lockstep_model::Serial,
+) -> Result<(), Fault> {
+    for shard in router.directory().data_shards() {
+        let command = Command::CancelWait { session, serial };
+        match router.command(shard, command).await? {
+            Reply::Done => return Ok(()),
+            // Not here: it was granted, or is blocked in another shard.
+            Reply::Refused(_) => {}
+            other => return Err(unexpected(&other).into()),
+        }
+    }
+    Ok(())
+}
+
+async fn on_lock(
+    router: &Router,
+    session: SessionId,
+    name: &LockName,
+    command: Command,
+) -> Result<Reply, Fault> {
+    let shard = router.directory().shard_of_lock(name);
+    match router.session_command(session, shard, command).await? {
+        Reply::Refused(refusal) => Err(refusal.into()),
+        reply => Ok(reply),
+    }
+}

@@ -1,0 +1,426 @@
+//! How a cluster is founded: once, by all the named initial nodes together.
+//!
+//! Two phases, as in two-phase commit. The founder (the first of the sorted list) waits until every
+//! initial node is reachable, empty, and has been given the same list; it makes a plan, stores it,
+//! and has every other node store it. Only when all have, it declares the founding over, and the
+//! others learn that by asking. Invariant: a node takes part in Raft only after all founders have
+//! stored the plan, and after that the plan is never handed out again. So a founder that loses its
+//! disk cannot come back under its old id, and an empty node can never found a second cluster
+//! beside one that any reachable initial node belongs to.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use lockstep_model::{
+    ClusterId, NodeId,
+    meta::{NodeRecord, Settings},
+    placement,
+    query::ClusterView,
+    ring::RING_VERSION,
+};
+use lockstep_proto::raft::v1 as pb;
+use parking_lot::Mutex;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tonic::{Code, Status};
+
+use crate::{
+    config::Config,
+    identity::{Founding, Identity, IdentityError, parse_plan, plan_bytes},
+    peer,
+    storage::Storage,
+};
+
+/// Pause between two rounds of questions.
+const ROUND: Duration = Duration::from_millis(300);
+/// How long one question may take.
+const ANSWER: Duration = Duration::from_millis(1_000);
+/// Rounds between two lines in the log about what is still missing.
+const ROUNDS_PER_LINE: u32 = 10;
+
+/// Why a node cannot take part.
+#[derive(Debug, thiserror::Error)]
+pub enum FormationError {
+    /// The identity could not be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An address is malformed.
+    #[error(transparent)]
+    Dial(#[from] crate::door::DialError),
+    /// The settings do not allow a placement.
+    #[error("the cluster cannot be founded: {0}")]
+    Placement(String),
+    /// The data directory is another cluster's.
+    #[error(
+        "the data directory belongs to cluster {own}, but {peer} is in cluster {other}: give this node its own directory, or correct initial_nodes"
+    )]
+    OtherCluster {
+        /// By the data directory.
+        own: ClusterId,
+        /// By the peer.
+        other: String,
+        /// Which peer.
+        peer: String,
+    },
+}
+
+/// What a node shows before there is a cluster, and what it is told.
+pub struct Lobby {
+    config: Config,
+    storage: Arc<Storage>,
+    identity: watch::Sender<Option<Identity>>,
+    storing: tokio::sync::Mutex<()>,
+    waiting_for: Mutex<String>,
+}
+
+impl Lobby {
+    /// Starts from what the data directory says.
+    ///
+    /// # Errors
+    /// If that cannot be read.
+    pub fn open(config: Config, storage: Arc<Storage>) -> Result<Self, IdentityError> {
+        let identity = Identity::load(&storage)?;
+        Ok(Self {
+            config,
+            storage,
+            identity: watch::Sender::new(identity),
+            storing: tokio::sync::Mutex::new(()),
+            waiting_for: Mutex::new("the other initial nodes".to_owned()),
+        })
+    }
+
+    /// What the founding waits for, in words.
+    #[must_use]
+    pub fn waiting_for(&self) -> String {
+        self.waiting_for.lock().clone()
+    }
+
+    fn wait_for(&self, round: u32, what: String) {
+        if round % ROUNDS_PER_LINE == 0 {
+            tracing::info!("not part of a cluster yet: waiting for {what}");
+        }
+        *self.waiting_for.lock() = what;
+    }
+
+    /// Answers a peer's question.
+    #[must_use]
+    pub fn probe(&self, _request: &pb::ProbeRequest, ready: bool) -> pb::ProbeResponse {
+        let identity = self.identity.borrow();
+        pb::ProbeResponse {
+            name: self.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_id: identity.as_ref().map_or_else(Bytes::new, |identity| {
+                Bytes::copy_from_slice(&identity.cluster.0)
+            }),
+            node_id: identity.as_ref().map_or(0, |identity| identity.node.0),
+            client_address: self.config.client_advertise.clone(),
+            peer_address: self.config.peer_advertise.clone(),
+            zone: self.config.zone.clone(),
+            initial_nodes: self.config.initial_nodes.clone(),
+            ready,
+            active: identity
+                .as_ref()
+                .is_some_and(|identity| identity.state == Founding::Active),
+        }
+    }
+
+    /// Stores the founder's plan.
+    ///
+    /// # Errors
+    /// If this node belongs to another cluster, is active already under another id, or cannot store.
+    pub async fn found(&self, request: pb::FoundRequest) -> Result<(), Status> {
+        let plan = parse_plan(&request.plan)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let node = NodeId(request.node_id);
+        let known = plan
+            .nodes
+            .iter()
+            .any(|record| record.node == node && record.peer_address == self.config.peer_advertise);
+        if !known {
+            return Err(Status::invalid_argument(format!(
+                "the plan has no node {node} at {}",
+                self.config.peer_advertise
+            )));
+        }
+        let identity = Identity {
+            cluster: plan.cluster,
+            node,
+            state: Founding::Prepared,
+            plan,
+        };
+        let _one_at_a_time = self.storing.lock().await;
+        if let Some(known) = &*self.identity.borrow() {
+            return if known.cluster == identity.cluster && known.node == identity.node {
+                Ok(())
+            } else {
+                Err(Status::failed_precondition(format!(
+                    "this node is node {} of cluster {} already",
+                    known.node, known.cluster
+                )))
+            };
+        }
+        identity
+            .save(&self.storage)
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        self.identity.send_replace(Some(identity));
+        Ok(())
+    }
+
+    /// Returns the identity once it is active.
+    ///
+    /// # Errors
+    /// If the storage fails, or the configuration contradicts the data.
+    pub async fn join(&self) -> Result<Identity, FormationError> {
+        let peers = self.peers()?;
+        let known = self.identity.borrow().clone();
+        if let Some(identity) = known.filter(|identity| identity.state == Founding::Active) {
+            self.check_same_cluster(&identity, &peers).await?;
+            return Ok(identity);
+        }
+        let founder = self.config.initial_nodes.first() == Some(&self.config.peer_advertise);
+        if founder {
+            self.lead_founding(&peers).await
+        } else {
+            self.follow_founding(&peers).await
+        }
+    }
+
+    /// Clients of the other initial nodes.
+    fn peers(&self) -> Result<BTreeMap<String, peer::PeerClient>, FormationError> {
+        let others = self.config.initial_nodes.iter();
+        others
+            .filter(|address| **address != self.config.peer_advertise)
+            .map(|address| Ok((address.clone(), peer::client(address, &self.config.dial)?)))
+            .collect()
+    }
+
+    async fn ask(&self, client: &peer::PeerClient) -> Option<pb::ProbeResponse> {
+        let request = pb::ProbeRequest {
+            initial_nodes: self.config.initial_nodes.clone(),
+        };
+        let answer = timeout(ANSWER, client.clone().probe(request)).await.ok()?;
+        answer.ok().map(tonic::Response::into_inner)
+    }
+
+    async fn check_same_cluster(
+        &self,
+        identity: &Identity,
+        peers: &BTreeMap<String, peer::PeerClient>,
+    ) -> Result<(), FormationError> {
+        let answers = peers
+            .iter()
+            .map(|(address, client)| async move { (address, self.ask(client).await) });
+        for (address, answer) in futures::future::join_all(answers).await {
+            let Some(answer) = answer else { continue };
+            if !answer.cluster_id.is_empty() && answer.cluster_id.as_ref() != identity.cluster.0 {
+                return Err(FormationError::OtherCluster {
+                    own: identity.cluster,
+                    other: hex(&answer.cluster_id),
+                    peer: address.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn follow_founding(
+        &self,
+        peers: &BTreeMap<String, peer::PeerClient>,
+    ) -> Result<Identity, FormationError> {
+        let mut round = 0;
+        loop {
+            let known = self.identity.borrow().clone();
+            for (address, client) in peers {
+                let Some(answer) = self.ask(client).await else {
+                    continue;
+                };
+                match &known {
+                    Some(identity)
+                        if answer.active && answer.cluster_id.as_ref() == identity.cluster.0 =>
+                    {
+                        return self.activate(identity.clone()).await;
+                    }
+                    None if !answer.cluster_id.is_empty() && answer.active => self.wait_for(
+                        round,
+                        format!(
+                            "a place in cluster {}: {address} belongs to it, and this node's \
+                             directory is empty, so it is a new node there",
+                            hex(&answer.cluster_id)
+                        ),
+                    ),
+                    None | Some(_) => self.wait_for(round, "the founding node".to_owned()),
+                }
+            }
+            round += 1;
+            sleep(ROUND).await;
+        }
+    }
+
+    async fn activate(&self, identity: Identity) -> Result<Identity, FormationError> {
+        let identity = Identity {
+            state: Founding::Active,
+            ..identity
+        };
+        identity.save(&self.storage).await?;
+        self.identity.send_replace(Some(identity.clone()));
+        Ok(identity)
+    }
+
+    async fn lead_founding(
+        &self,
+        peers: &BTreeMap<String, peer::PeerClient>,
+    ) -> Result<Identity, FormationError> {
+        let prepared = self.identity.borrow().clone();
+        let identity = match prepared {
+            // Died before all had stored the plan: nobody is active, so it may be handed out again.
+            Some(identity) => identity,
+            None => {
+                let nodes = self.gather(peers).await;
+                let identity = self.plan(nodes)?;
+                identity.save(&self.storage).await?;
+                self.identity.send_replace(Some(identity.clone()));
+                identity
+            }
+        };
+        tracing::info!(cluster = %identity.cluster, "founding a cluster");
+        self.hand_out(&identity, peers).await;
+        self.activate(identity).await
+    }
+
+    /// Waits until every initial node is reachable, empty, and was given the same list.
+    async fn gather(&self, peers: &BTreeMap<String, peer::PeerClient>) -> Vec<pb::ProbeResponse> {
+        let mut round = 0;
+        loop {
+            let answers = peers.iter().map(|(address, client)| async move {
+                self.judge(address, self.ask(client).await)
+            });
+            let answers = futures::future::join_all(answers).await;
+            match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+                Ok(mut nodes) => {
+                    nodes.push(self.probe(&pb::ProbeRequest::default(), false));
+                    nodes.sort_by(|a, b| a.peer_address.cmp(&b.peer_address));
+                    return nodes;
+                }
+                Err(missing) => self.wait_for(round, missing),
+            }
+            round += 1;
+            sleep(ROUND).await;
+        }
+    }
+
+    /// An initial node's answer, or what is wrong with it.
+    fn judge(
+        &self,
+        address: &str,
+        answer: Option<pb::ProbeResponse>,
+    ) -> Result<pb::ProbeResponse, String> {
+        let Some(answer) = answer else {
+            return Err(format!("{address} to be reachable"));
+        };
+        if !answer.cluster_id.is_empty() {
+            return Err(format!(
+                "a place in cluster {}: {address} belongs to it, so no other can be founded",
+                hex(&answer.cluster_id)
+            ));
+        }
+        if answer.initial_nodes != self.config.initial_nodes {
+            return Err(format!(
+                "{address} to be given the same initial_nodes: it has {:?}, this node {:?}",
+                answer.initial_nodes, self.config.initial_nodes
+            ));
+        }
+        Ok(answer)
+    }
+
+    fn plan(&self, nodes: Vec<pb::ProbeResponse>) -> Result<Identity, FormationError> {
+        let settings = Settings {
+            shards: self.config.shards,
+            replication_factor: self.config.replication_factor,
+            ring_version: RING_VERSION,
+        };
+        let nodes: Vec<_> = (1..)
+            .zip(nodes)
+            .map(|(id, node)| NodeRecord {
+                node: NodeId(id),
+                name: node.name,
+                client_address: node.client_address,
+                peer_address: node.peer_address,
+                zone: node.zone,
+                version: node.version,
+            })
+            .collect();
+        let own = nodes
+            .iter()
+            .find(|node| node.peer_address == self.config.peer_advertise);
+        let node = own.map(|node| node.node).ok_or_else(|| {
+            FormationError::Placement("the plan does not contain this node".to_owned())
+        })?;
+        let placement = placement::place(&settings, &nodes)
+            .map_err(|error| FormationError::Placement(error.to_string()))?;
+        let cluster = ClusterId(rand::random());
+        let last_node = nodes.last().map(|node| node.node).unwrap_or_default();
+        let plan = ClusterView {
+            cluster,
+            settings,
+            nodes,
+            placement,
+            last_node,
+        };
+        Ok(Identity {
+            cluster,
+            node,
+            state: Founding::Prepared,
+            plan,
+        })
+    }
+
+    /// Has every other node store the plan.
+    async fn hand_out(&self, identity: &Identity, peers: &BTreeMap<String, peer::PeerClient>) {
+        let plan = Bytes::from(plan_bytes(&identity.plan));
+        let mut left: Vec<_> = identity
+            .plan
+            .nodes
+            .iter()
+            .filter(|node| node.node != identity.node)
+            .collect();
+        let mut round = 0;
+        while !left.is_empty() {
+            let mut missing = Vec::new();
+            for node in left {
+                let request = pb::FoundRequest {
+                    cluster_id: Bytes::copy_from_slice(&identity.cluster.0),
+                    node_id: node.node.0,
+                    plan: plan.clone(),
+                };
+                let stored = match peers.get(&node.peer_address) {
+                    Some(client) => timeout(ANSWER, client.clone().found(request)).await,
+                    None => continue,
+                };
+                match stored {
+                    Ok(Ok(_)) => continue,
+                    Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
+                        tracing::error!(node = %node.peer_address, "{}", status.message());
+                    }
+                    Ok(Err(_)) | Err(_) => {}
+                }
+                missing.push(node);
+            }
+            left = missing;
+            if let Some(node) = left.first() {
+                self.wait_for(
+                    round,
+                    format!("{} to store the founding plan", node.peer_address),
+                );
+                round += 1;
+                sleep(ROUND).await;
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,68 @@
+//! Health checks and metrics over HTTP.
+//!
+//! Invariant: no answer waits for a quorum, a peer or the disk.
+
+use std::sync::Arc;
+
+use axum::{
+    Router as Routes,
+    extract::State,
+    http::{HeaderName, StatusCode, header},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{entry::Entry, metrics, storage::Storage};
+
+#[derive(Clone)]
+struct Sources {
+    entry: Entry,
+    storage: Arc<Storage>,
+}
+
+/// Serves until cancelled.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    entry: Entry,
+    storage: Arc<Storage>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let routes = Routes::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(measured))
+        .with_state(Sources { entry, storage });
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// Alive: this very answer shows that the process makes progress, and its writer can take work.
+async fn alive(State(sources): State<Sources>) -> (StatusCode, String) {
+    if sources.storage.stats().read().failures == 0 {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the storage has stopped\n".to_owned(),
+        )
+    }
+}
+
+async fn ready(State(sources): State<Sources>) -> (StatusCode, String) {
+    match sources.entry.ready() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")),
+    }
+}
+
+async fn measured(State(sources): State<Sources>) -> ([(HeaderName, &'static str); 1], String) {
+    let router = sources.entry.router().ok();
+    let text = metrics::get().render(router.as_deref(), &sources.storage);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], text)
+}

@@ -1,0 +1,26 @@
+//! The Lockstep server.
+//!
+//! A request comes in at `api`, is routed to its shard's leader by `router`, is put into the log
+//! by `replica`, stored by `storage`, replicated by `raft`, and applied by `lockstep_model`.
+//! Invariant: nothing decides about locks or sessions but the model; nothing changes it but the log.
+
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod crash;
+pub mod directory;
+pub mod door;
+pub mod entry;
+pub mod execute;
+pub mod formation;
+pub mod http;
+pub mod identity;
+pub mod metrics;
+pub mod node;
+pub mod peer;
+pub mod raft;
+pub mod replica;
+pub mod request;
+pub mod router;
+pub mod status;
+pub mod storage;

@@ -1,0 +1,106 @@
+//! `lockstep-node`: runs a node, or asks one for its health.
+
+use std::{io::Write as _, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use lockstep_node::config::{self, Flags, LogFormat};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// How long the health subcommand waits for an answer.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The Lockstep server.
+#[derive(Parser)]
+#[command(name = "lockstep-node", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM or SIGINT.
+    Serve(Box<Flags>),
+    /// Ask the node with this configuration whether it is ready; exit code 0 if so.
+    Health(Box<Flags>),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(flags) => serve(&flags),
+        Command::Health(flags) => health(&flags),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nowhere is left to report a failure of this write.
+            let _ = writeln!(std::io::stderr(), "lockstep-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(flags: &Flags) -> anyhow::Result<()> {
+    let config = config::load(flags)?;
+    let filter = EnvFilter::try_new(&config.log)
+        .with_context(|| format!("log: {:?} is no tracing filter", config.log))?;
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => lines
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let cancel = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    });
+    lockstep_node::node::run(config, stop).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn health(flags: &Flags) -> anyhow::Result<()> {
+    let config = config::load(flags)?;
+    let mut address = config.http_listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            .await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = timeout(HEALTH_TIMEOUT, ask)
+        .await
+        .context("no answer in time")?
+        .with_context(|| format!("no node answers on {address}"))?;
+    let status = answer.split_whitespace().nth(1).unwrap_or("no status");
+    anyhow::ensure!(
+        status == "200",
+        "not ready: {}",
+        answer.lines().last().unwrap_or_default()
+    );
+    Ok(())
+}

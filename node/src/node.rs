@@ -1,0 +1,357 @@
+//! One node from start to stop.
+//!
+//! Start: storage, front doors (which say what is being waited for), membership, replicas, service.
+//! Stop: not ready, leaders handed over, streams ended, replicas closed, storage closed. Invariant:
+//! the storage outlives everything that writes to it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use lockstep_model::ShardId;
+use lockstep_proto::{
+    cluster::v1::cluster_service_server::ClusterServiceServer,
+    lock::v1::lock_service_server::LockServiceServer,
+    raft::v1::peer_service_server::PeerServiceServer,
+};
+use openraft::{
+    Raft,
+    errors::{InitializeError, RaftError},
+};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{cluster::ClusterServer, layer::CallLayer, lock::LockServer},
+    config::Config,
+    directory::Directory,
+    door,
+    entry::Entry,
+    formation::Lobby,
+    identity::{Identity, founding_command},
+    peer::Peers,
+    raft::{config as raft_config, network::Network, server::PeerServer, types::PeerAddress},
+    replica::{Effects, Leading, Replica, Replicas, tend},
+    request::Request,
+    router::Router,
+    storage::{MachineStore, Storage},
+};
+
+pub mod handover;
+
+/// How long an orderly stop may take before what is left is dropped.
+const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Runs a node until `stop` is cancelled.
+///
+/// # Errors
+/// If it cannot start, or fails while it runs.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let storage = Arc::new(Storage::open(&config.data_dir)?);
+    let served = serve(&config, Arc::clone(&storage), stop).await;
+    storage.shutdown().await?;
+    tracing::info!("stopped");
+    served
+}
+
+async fn serve(
+    config: &Config,
+    storage: Arc<Storage>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let lobby = Arc::new(Lobby::open(config.clone(), Arc::clone(&storage))?);
+    let entry = Entry::new(Arc::clone(&lobby));
+    let peer_server = PeerServer::new(Arc::clone(&lobby), entry.clone());
+    let doors = CancellationToken::new();
+    let mut tasks = open_doors(config, &entry, &peer_server, &storage, &doors).await?;
+    tracing::info!(
+        name = config.name,
+        clients = config.client_advertise,
+        peers = config.peer_advertise,
+        http = %config.http_listen,
+        "started"
+    );
+    let identity = tokio::select! {
+        identity = lobby.join() => identity?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tracing::info!(node = %identity.node, cluster = %identity.cluster, "part of the cluster");
+    let tending = CancellationToken::new();
+    let router = start(config, &identity, &storage, &tending).await?;
+    entry.open(Arc::clone(&router));
+    describe_self(config, &identity, &router, &tending);
+    let failure = tokio::select! {
+        () = stop.cancelled() => None,
+        ended = tasks.join_next() => ended,
+    };
+    tracing::info!("stopping");
+    if timeout(STOP_TIMEOUT, halt(&router, &doors, &tending, tasks))
+        .await
+        .is_err()
+    {
+        tracing::warn!("not everything stopped in time");
+    }
+    match failure {
+        Some(ended) => Err(match ended {
+            Ok(Err(error)) => error.context("a listener failed"),
+            Ok(Ok(())) => anyhow::anyhow!("a listener ended"),
+            Err(error) => anyhow::Error::new(error).context("a listener failed"),
+        }),
+        None => Ok(()),
+    }
+}
+
+async fn halt(
+    router: &Router,
+    doors: &CancellationToken,
+    tending: &CancellationToken,
+    mut tasks: JoinSet<anyhow::Result<()>>,
+) {
+    if let Some(replicas) = router.replicas() {
+        handover::hand_over(replicas).await;
+    }
+    doors.cancel();
+    while tasks.join_next().await.is_some() {}
+    tending.cancel();
+    for replica in router
+        .replicas()
+        .into_iter()
+        .flat_map(|replicas| replicas.values())
+    {
+        if let Err(error) = replica.raft.shutdown().await {
+            tracing::warn!(shard = %replica.shard, %error, "the replica did not stop cleanly");
+        }
+    }
+}
+
+/// Opens the three listeners. They answer before there is a cluster.
+async fn open_doors(
+    config: &Config,
+    entry: &Entry,
+    peer_server: &PeerServer,
+    storage: &Arc<Storage>,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+    let clients = door::listen(config.client_listen, "clients").await?;
+    let peers = door::listen(config.peer_listen, "peers").await?;
+    let http = door::listen(config.http_listen, "health checks and metrics").await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(serve_peers(peers, peer_server.clone(), stop.clone()));
+    tasks.spawn(serve_clients(clients, entry.clone(), stop.clone()));
+    let (entry, storage, stop) = (entry.clone(), Arc::clone(storage), stop.clone());
+    tasks.spawn(async move {
+        crate::http::serve(http, entry, storage, stop)
+            .await
+            .map_err(anyhow::Error::new)
+    });
+    Ok(tasks)
+}
+
+async fn serve_peers(
+    listener: TcpListener,
+    server: PeerServer,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let service = PeerServiceServer::new(server)
+        .max_decoding_message_size(door::MAX_PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(door::MAX_PEER_MESSAGE_BYTES);
+    let serving = door::server()
+        .add_service(service)
+        .serve_with_incoming(door::incoming(listener));
+    // Peers' streams never end by themselves, so they are cut.
+    tokio::select! {
+        served = serving => served.map_err(anyhow::Error::new),
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+async fn serve_clients(
+    listener: TcpListener,
+    entry: Entry,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(lockstep_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let locks = LockServiceServer::new(LockServer {
+        entry: entry.clone(),
+        stop: stop.clone(),
+    })
+    .max_decoding_message_size(door::MAX_CLIENT_MESSAGE_BYTES);
+    let cluster = ClusterServiceServer::new(ClusterServer {
+        entry: entry.clone(),
+        stop: stop.clone(),
+    })
+    .max_decoding_message_size(door::MAX_CLIENT_MESSAGE_BYTES);
+    let reporting = report_health(reporter, entry, stop.clone());
+    let serving = door::server()
+        .layer(CallLayer::default())
+        .add_service(health)
+        .add_service(reflection)
+        .add_service(locks)
+        .add_service(cluster)
+        .serve_with_incoming_shutdown(door::incoming(listener), stop.cancelled_owned());
+    let (served, ()) = tokio::join!(serving, reporting);
+    served.map_err(anyhow::Error::new)
+}
+
+/// Keeps the standard health service in step with readiness.
+async fn report_health(
+    reporter: tonic_health::server::HealthReporter,
+    entry: Entry,
+    stop: CancellationToken,
+) {
+    /// How often readiness is looked at.
+    const PERIOD: Duration = Duration::from_millis(250);
+    loop {
+        let status = if entry.ready().is_ok() && !stop.is_cancelled() {
+            tonic_health::ServingStatus::Serving
+        } else {
+            tonic_health::ServingStatus::NotServing
+        };
+        // The empty name stands for the whole server.
+        reporter.set_service_status("", status).await;
+        reporter
+            .set_service_status("lockstep.lock.v1.LockService", status)
+            .await;
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Opens the replicas that the placement gives to this node, and what looks after them.
+async fn start(
+    config: &Config,
+    identity: &Identity,
+    storage: &Arc<Storage>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Router>> {
+    let directory = Arc::new(Directory::new(identity.node, identity.plan.clone()));
+    let peers = Arc::new(Peers::new(
+        identity.cluster,
+        config.dial.clone(),
+        stop.clone(),
+    ));
+    let router = Arc::new(Router::new(Arc::clone(&directory), Arc::clone(&peers)));
+    let mut replicas = Replicas::new();
+    for shard in directory.shards() {
+        if directory.replicas(shard).contains(&identity.node) {
+            let network = Network {
+                peers: Arc::clone(&peers),
+                shard,
+            };
+            let replica = open_replica(config, identity, storage, network).await?;
+            replicas.insert(shard, Arc::new(replica));
+        }
+    }
+    router.serve(replicas);
+    for replica in router
+        .replicas()
+        .into_iter()
+        .flat_map(|replicas| replicas.values())
+    {
+        tokio::spawn(stop.clone().run_until_cancelled_owned(first_members(
+            identity.clone(),
+            Arc::clone(replica),
+            directory.preferred_leader(replica.shard),
+        )));
+        tokio::spawn(tend::tend(
+            Arc::clone(replica),
+            Arc::clone(&directory),
+            Arc::clone(&router),
+            stop.clone(),
+        ));
+    }
+    Ok(router)
+}
+
+async fn open_replica(
+    config: &Config,
+    identity: &Identity,
+    storage: &Arc<Storage>,
+    network: Network,
+) -> anyhow::Result<Replica> {
+    let shard = network.shard;
+    let leading = Leading::new(shard);
+    let log = storage.log_store(shard).await?;
+    let machine_store =
+        MachineStore::open(storage, shard, Arc::new(Effects::new(&leading))).await?;
+    let machine = machine_store.machine();
+    let raft = Raft::new(
+        identity.node.0,
+        raft_config::config(shard, &config.timing, config.snapshot_entries)?,
+        network,
+        log,
+        machine_store,
+    )
+    .await?;
+    Ok(Replica::new(
+        shard,
+        raft,
+        machine,
+        &leading,
+        config.timing.leader_lease(),
+    ))
+}
+
+/// How long the others leave it to the preferred leader to begin a group.
+const BEGIN_ANYWAY: Duration = Duration::from_secs(2);
+
+/// Gives a new group its first members. Every one of them does this with the same members, which
+/// Raft allows; the preferred leader first, because who begins stands for election.
+async fn first_members(
+    identity: Identity,
+    replica: Arc<Replica>,
+    preferred: Option<lockstep_model::NodeId>,
+) {
+    if preferred != Some(identity.node) {
+        tokio::time::sleep(BEGIN_ANYWAY).await;
+    }
+    let voters = identity.plan.placement.shards.get(&replica.shard);
+    let members: BTreeMap<u64, PeerAddress> = identity
+        .plan
+        .nodes
+        .iter()
+        .filter(|node| voters.is_some_and(|voters| voters.contains(&node.node)))
+        .map(|node| (node.node.0, PeerAddress(node.peer_address.clone())))
+        .collect();
+    match replica.raft.initialize(members).await {
+        Ok(()) => tracing::info!(shard = %replica.shard, "began"),
+        // It has a log: begun before, or by another.
+        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+        Err(error) => tracing::error!(shard = %replica.shard, %error, "the group cannot begin"),
+    }
+}
+
+/// Writes the founding plan into the meta shard if that is not done yet, then what this node says of itself.
+fn describe_self(
+    config: &Config,
+    identity: &Identity,
+    router: &Arc<Router>,
+    stop: &CancellationToken,
+) {
+    let record = lockstep_model::meta::NodeRecord {
+        node: identity.node,
+        name: config.name.clone(),
+        client_address: config.client_advertise.clone(),
+        peer_address: config.peer_advertise.clone(),
+        zone: config.zone.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let found = founding_command(&identity.plan);
+    let describe =
+        lockstep_model::Command::Meta(lockstep_model::MetaCommand::DescribeNode { node: record });
+    let router = Arc::clone(router);
+    tokio::spawn(stop.clone().run_until_cancelled_owned(async move {
+        for command in [found, describe] {
+            while let Err(error) = router
+                .execute(ShardId::META, Request::Command(command.clone()))
+                .await
+            {
+                tracing::debug!(%error, "the meta shard does not answer yet");
+            }
+        }
+    }));
+}

@@ -1,0 +1,13 @@
+//! openraft and its surroundings: types, messages, network, the peer service.
+//!
+//! Invariant: outside this folder, `replica` and `storage`, nothing names openraft.
+
+pub mod config;
+pub mod network;
+pub mod server;
+pub mod snapshot_receive;
+pub mod snapshot_send;
+pub mod types;
+pub mod wire;
+
+pub use config::MAX_PAYLOAD_ENTRIES;

@@ -1,0 +1,276 @@
+//! The peer service: what other nodes ask of this one.
+//!
+//! Invariant: a message is carried out only if it is addressed to this cluster, this node and a
+//! replica that is here.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{Stream, StreamExt as _, stream::FuturesOrdered};
+use lockstep_model::{NodeId, ShardId};
+use lockstep_proto::raft::v1::{self as pb, peer_service_server::PeerService};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{snapshot_receive, wire};
+use crate::{entry::Entry, execute, formation::Lobby, replica::Replica, router::Router, status};
+
+/// Answers of an append stream that wait for the connection: openraft's own pipeline holds 64.
+const ANSWERS_AHEAD: usize = 64;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Serves peers: before there is a cluster only [`Lobby`]'s calls, then all.
+#[derive(Clone)]
+pub struct PeerServer {
+    lobby: Arc<Lobby>,
+    entry: Entry,
+}
+
+impl PeerServer {
+    /// A server at this way in.
+    #[must_use]
+    pub fn new(lobby: Arc<Lobby>, entry: Entry) -> Self {
+        Self { lobby, entry }
+    }
+
+    fn router(&self) -> Result<Arc<Router>, Status> {
+        Ok(self.entry.router()?)
+    }
+
+    /// Checks whom a message is for.
+    fn addressed(&self, to: Option<pb::Addressee>) -> Result<ShardId, Status> {
+        let to = to.ok_or_else(|| Status::invalid_argument("the message names no addressee"))?;
+        let router = self.router()?;
+        let directory = router.directory();
+        if to.cluster_id.as_ref() != directory.cluster.0 || NodeId(to.node_id) != directory.me {
+            return Err(Status::failed_precondition(format!(
+                "the message is for node {} of another cluster or address; this is node {} of {}",
+                to.node_id, directory.me, directory.cluster
+            )));
+        }
+        Ok(ShardId(to.shard))
+    }
+
+    fn replica(&self, to: Option<pb::Addressee>) -> Result<Arc<Replica>, Status> {
+        let shard = self.addressed(to)?;
+        self.router()?
+            .replica(shard)
+            .cloned()
+            .ok_or_else(|| Status::not_found(format!("shard {shard} has no replica on this node")))
+    }
+
+    async fn heartbeat_one(&self, mut request: pb::AppendRequest) -> pb::AppendResponse {
+        let replica = match self.replica(request.to.take()) {
+            Ok(replica) => replica,
+            Err(status) => return wire::unavailable(status.message()),
+        };
+        let request = match wire::to_append(request) {
+            Ok(request) => request,
+            Err(missing) => return wire::unavailable(&missing.to_string()),
+        };
+        let (prev, last) = (
+            request.prev_log_id,
+            request
+                .entries
+                .last()
+                .map(|entry| entry.log_id)
+                .or(request.prev_log_id),
+        );
+        match replica.raft.append_entries(request).await {
+            Ok(openraft::raft::AppendEntriesResponse::Conflict) if prev.is_none() => {
+                wire::unavailable("a conflict without a position")
+            }
+            Ok(response) => wire::append_result(&response.into_stream_result(prev, last)),
+            Err(error) => wire::unavailable(&error.to_string()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl PeerService for PeerServer {
+    type AppendStream = Answers<pb::AppendResponse>;
+    type ExecuteStream = ReceiverStream<Result<pb::ExecuteResponse, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<pb::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let mut requests = request.into_inner();
+        let server = self.clone();
+        let (answers, outgoing) = mpsc::channel(ANSWERS_AHEAD);
+        // The first message names the replica, and the caller may send it only once this call is
+        // open; so the stream is answered at once and read by a task.
+        tokio::spawn(async move {
+            if let Err(status) = append(&server, &mut requests, &answers).await {
+                let _ = answers.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outgoing))))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::HeartbeatRequest>,
+    ) -> Result<Response<pb::HeartbeatResponse>, Status> {
+        let answers = request
+            .into_inner()
+            .heartbeats
+            .into_iter()
+            .map(|heartbeat| self.heartbeat_one(heartbeat))
+            .collect::<FuturesOrdered<_>>()
+            .collect()
+            .await;
+        Ok(Response::new(pb::HeartbeatResponse { answers }))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        let mut request = request.into_inner();
+        let replica = self.replica(request.to.take())?;
+        let pre_vote = request.pre_vote;
+        let request = wire::to_vote_request(request).map_err(malformed)?;
+        let response = if pre_vote {
+            replica.raft.pre_vote(request).await
+        } else {
+            replica.raft.vote(request).await
+        };
+        let response = response.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(wire::vote_response(&response)))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        let mut request = request.into_inner();
+        let replica = self.replica(request.to.take())?;
+        let request = wire::to_transfer(*replica.raft.node_id(), request).map_err(malformed)?;
+        let result = replica
+            .raft
+            .handle_transfer_leader(request)
+            .await
+            .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(pb::TransferLeaderResponse {
+            accepted: result.is_ok(),
+        }))
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::InstallSnapshotRequest>>,
+    ) -> Result<Response<pb::InstallSnapshotResponse>, Status> {
+        let mut parts = request.into_inner();
+        let head = snapshot_receive::head(&mut parts).await?;
+        let replica = self.replica(head.to.clone())?;
+        let data = snapshot_receive::chunks(&mut parts, head.total_bytes).await?;
+        let received = snapshot_receive::assemble(head, data).map_err(malformed)?;
+        tracing::info!(
+            shard = %replica.shard,
+            bytes = received.snapshot.snapshot.0.len(),
+            "snapshot received"
+        );
+        let response = replica
+            .raft
+            .install_full_snapshot(received.vote, received.snapshot)
+            .await
+            .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(pb::InstallSnapshotResponse {
+            vote: Some(wire::vote(&response.vote)),
+        }))
+    }
+
+    async fn execute(
+        &self,
+        request: Request<Streaming<pb::ExecuteRequest>>,
+    ) -> Result<Response<Self::ExecuteStream>, Status> {
+        let router = self.router()?;
+        let server = self.clone();
+        let check = move |to| server.addressed(to).map(|_| ());
+        let answers = execute::serve(router, check, request.into_inner());
+        Ok(Response::new(answers))
+    }
+
+    async fn probe(
+        &self,
+        request: Request<pb::ProbeRequest>,
+    ) -> Result<Response<pb::ProbeResponse>, Status> {
+        let ready = self.entry.ready().is_ok();
+        Ok(Response::new(
+            self.lobby.probe(&request.into_inner(), ready),
+        ))
+    }
+
+    async fn found(
+        &self,
+        request: Request<pb::FoundRequest>,
+    ) -> Result<Response<pb::FoundResponse>, Status> {
+        self.lobby.found(request.into_inner()).await?;
+        Ok(Response::new(pb::FoundResponse {}))
+    }
+
+    async fn replica_status(
+        &self,
+        _request: Request<pb::ReplicaStatusRequest>,
+    ) -> Result<Response<pb::ReplicaStatusResponse>, Status> {
+        let replicas = status::local(&*self.router()?);
+        Ok(Response::new(pb::ReplicaStatusResponse { replicas }))
+    }
+}
+
+/// Reads an append stream to its end.
+async fn append(
+    server: &PeerServer,
+    requests: &mut Streaming<pb::AppendRequest>,
+    answers: &mpsc::Sender<Result<pb::AppendResponse, Status>>,
+) -> Result<(), Status> {
+    let Some(mut first) = requests.message().await? else {
+        return Ok(());
+    };
+    let replica = server.replica(first.to.take())?;
+    let first = wire::to_append(first).map_err(malformed)?;
+    let (feed, decoded) = mpsc::channel(1);
+    let mut results = Box::pin(replica.raft.stream_append(ReceiverStream::new(decoded)));
+    let read = async move {
+        let feed = feed;
+        let mut next = Some(first);
+        while let Some(request) = next {
+            if feed.send(request).await.is_err() {
+                break;
+            }
+            next = match requests.message().await? {
+                Some(message) => Some(wire::to_append(message).map_err(malformed)?),
+                None => None,
+            };
+        }
+        Ok::<(), Status>(())
+    };
+    let write = async {
+        while let Some(result) = results.next().await {
+            let result = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+            if answers
+                .send(Ok(wire::append_result(&result)))
+                .await
+                .is_err()
+            {
+                return Ok(());
+            }
+        }
+        Ok::<(), Status>(())
+    };
+    tokio::select! {
+        ended = write => ended,
+        failed = async {
+            match read.await {
+                Ok(()) => std::future::pending().await,
+                Err(status) => status,
+            }
+        } => Err(failed),
+    }
+}
+
+fn malformed(missing: wire::Missing) -> Status {
+    Status::invalid_argument(missing.to_string())
+}

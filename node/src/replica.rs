@@ -1,0 +1,253 @@
+//! One shard's copy on this node: the Raft group member, its state machine, and, while it leads,
+//! the queue of commands, the blocked requests and the session clock.
+//!
+//! Invariant: there is one way to change a shard: [`Replica::execute`] on its leader, through the
+//! proposer's batches, through the log.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use lockstep_model::{Answer, Effect, Machine, Millis, NodeId, Query, SessionId, ShardId};
+use openraft::{
+    Instant as _, Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _,
+    errors::RaftError,
+};
+use parking_lot::RwLock;
+use tokio::time::timeout;
+
+use crate::{
+    raft::types::TypeConfig,
+    request::{Request, RequestError, Response},
+    storage::{EffectSink, MachineStore},
+};
+
+pub mod balance;
+pub mod clock;
+pub mod proposer;
+pub mod reaper;
+pub mod tend;
+pub mod waiters;
+
+use clock::SessionClock;
+use proposer::Proposer;
+use waiters::Waiters;
+
+/// How long a linearizable read may wait for a quorum to confirm the leader.
+const READ_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A shard without a leader for so long after the start has lost its quorum.
+const LEADERLESS_GRACE: Duration = Duration::from_secs(10);
+
+/// The Raft handle of a replica.
+pub type Group = Raft<TypeConfig, MachineStore>;
+
+/// One shard's copy on this node.
+pub struct Replica {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The group member.
+    pub raft: Group,
+    /// The state that was applied so far.
+    pub machine: Arc<RwLock<Machine>>,
+    /// The leader's session clock.
+    pub clock: Arc<SessionClock>,
+    /// The leader's blocked requests.
+    pub waiters: Arc<Waiters>,
+    /// The leader's queue.
+    pub proposer: Proposer,
+    lease: Duration,
+    opened: Instant,
+    caught_up: AtomicBool,
+}
+
+impl Replica {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        shard: ShardId,
+        raft: Group,
+        machine: Arc<RwLock<Machine>>,
+        leading: &Leading,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            shard,
+            proposer: Proposer::start(shard, raft.clone(), Arc::clone(&leading.waiters)),
+            raft,
+            machine,
+            clock: Arc::clone(&leading.clock),
+            waiters: Arc::clone(&leading.waiters),
+            lease,
+            opened: Instant::now(),
+            caught_up: AtomicBool::new(false),
+        }
+    }
+
+    /// True while this replica leads and a quorum has confirmed that within the lease: nobody else
+    /// can lead now.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.state == ServerState::Leader
+            && metrics
+                .last_quorum_acked
+                .is_some_and(|acked| acked.elapsed() < self.lease)
+    }
+
+    /// Who leads, as far as this replica knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft
+            .metrics()
+            .borrow_watched()
+            .current_leader
+            .map(NodeId)
+    }
+
+    /// True once this replica has applied all that it knew to be committed while somebody led; it
+    /// stays true. A shard that finds no leader for [`LEADERLESS_GRACE`] does not hold the node up.
+    #[must_use]
+    pub fn caught_up(&self) -> bool {
+        if self.caught_up.load(Ordering::Relaxed) {
+            return true;
+        }
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let led = metrics.current_leader.is_some();
+        let applied = led
+            && metrics.cluster_committed.is_some()
+            && metrics.last_applied >= metrics.cluster_committed;
+        let caught_up = applied || (!led && self.opened.elapsed() > LEADERLESS_GRACE);
+        if applied {
+            self.caught_up.store(true, Ordering::Relaxed);
+        }
+        caught_up
+    }
+
+    fn not_leader(&self) -> RequestError {
+        let me = *self.raft.node_id();
+        RequestError::NotLeader {
+            leader: self.leader().filter(|leader| leader.0 != me),
+        }
+    }
+
+    /// Serves a request, if this replica leads.
+    ///
+    /// # Errors
+    /// If it does not lead, or loses the lead meanwhile.
+    pub async fn execute(&self, request: Request) -> Result<Response, RequestError> {
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        match request {
+            Request::Command(command) => self.proposer.propose(command).await.map(Response::Reply),
+            Request::Query(query) => self.read(&query).await.map(Response::Answer),
+            Request::KeepAlive(session) => self.keep_alive(session).map(Response::KeptAlive),
+        }
+    }
+
+    /// A linearizable read (ReadIndex, Raft dissertation section 6.4).
+    async fn read(&self, query: &Query) -> Result<Answer, RequestError> {
+        self.confirm_leadership().await?;
+        Ok(self.machine.read().query(query))
+    }
+
+    /// Returns once a quorum has confirmed, after this call began, that this replica leads, and it
+    /// has applied all that was committed then.
+    ///
+    /// # Errors
+    /// If it does not lead, or no quorum answers in time.
+    pub async fn confirm_leadership(&self) -> Result<(), RequestError> {
+        match timeout(
+            READ_TIMEOUT,
+            self.raft.ensure_linearizable(ReadPolicy::ReadIndex),
+        )
+        .await
+        {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(RaftError::APIError(_) | RaftError::Fatal(_))) | Err(_) => {
+                Err(self.not_leader())
+            }
+        }
+    }
+
+    fn keep_alive(&self, session: SessionId) -> Result<Millis, RequestError> {
+        match self.clock.keep_alive(session) {
+            clock::KeepAlive::Alive(ttl) => Ok(ttl),
+            clock::KeepAlive::Gone => Err(RequestError::NoSession),
+            clock::KeepAlive::NotReady => Err(RequestError::NotLeader { leader: None }),
+        }
+    }
+}
+
+/// What only a leader needs; made before the Raft group, because effects go there.
+pub struct Leading {
+    /// The shard.
+    pub shard: ShardId,
+    /// Blocked requests.
+    pub waiters: Arc<Waiters>,
+    /// Session deadlines.
+    pub clock: Arc<SessionClock>,
+}
+
+impl Leading {
+    /// Empty: nothing is led yet.
+    #[must_use]
+    pub fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            waiters: Arc::new(Waiters::default()),
+            clock: Arc::new(SessionClock::default()),
+        }
+    }
+}
+
+/// Carries out effects. On a follower both targets are empty, and so nothing happens.
+pub struct Effects {
+    waiters: Arc<Waiters>,
+    clock: Arc<SessionClock>,
+}
+
+impl Effects {
+    /// Effects that go to the leader's parts.
+    #[must_use]
+    pub fn new(leading: &Leading) -> Self {
+        Self {
+            waiters: Arc::clone(&leading.waiters),
+            clock: Arc::clone(&leading.clock),
+        }
+    }
+}
+
+impl EffectSink for Effects {
+    fn effects(&self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Complete {
+                    session,
+                    serial,
+                    reply,
+                } => {
+                    self.waiters.complete(session, serial, reply);
+                }
+                Effect::SessionAlive {
+                    session,
+                    ttl,
+                    epoch: _,
+                } => self.clock.alive(session, ttl),
+                Effect::SessionEnding { session, reason: _ } => self.clock.ended(session),
+                Effect::NextWaitDeadline(deadline) => self.clock.set_wait_deadline(deadline),
+            }
+        }
+    }
+}
+
+/// All replicas on this node.
+pub type Replicas = BTreeMap<ShardId, Arc<Replica>>;

@@ -1,0 +1,226 @@
+//! The leader's queue: collects commands into batches and puts them into the log.
+//!
+//! Invariant: commands enter the log in the order in which they were queued, every command gets
+//! exactly one answer, and memory is bounded by [`MAX_QUEUED`] commands and [`MAX_IN_FLIGHT`] batches.
+
+use std::{sync::Arc, time::Duration};
+
+use lockstep_model::{
+    Batch, Command, NodeId, Outcome, Reply, ShardId,
+    command::{MAX_COMMANDS_PER_BATCH, Wait},
+};
+use openraft::{errors::ClientWriteError, impls::ProgressResponder};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    Group,
+    waiters::{Answer, Key, Waiters},
+};
+use crate::{clock, metrics, raft::types::BatchBytes, request::RequestError};
+
+/// Commands that wait to be batched. Beyond that callers are told to come back.
+const MAX_QUEUED: usize = 8_192;
+/// Batches under way at once: while one is replicated the next one fills up, which is what makes
+/// batches large under load and small when idle.
+const MAX_IN_FLIGHT: usize = 2;
+/// How long a batch may take to be committed before its callers are told that its outcome is
+/// unknown. Longer than an election.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+
+struct Proposal {
+    command: Command,
+    answer: Answer,
+}
+
+/// The queue of one shard.
+#[derive(Clone)]
+pub struct Proposer {
+    queue: mpsc::Sender<Proposal>,
+}
+
+/// Where a command's answer goes once its batch is applied.
+enum Slot {
+    Direct(Answer),
+    Waiting(Key),
+}
+
+impl Proposer {
+    /// Starts the worker; it ends when the last handle is dropped.
+    #[must_use]
+    pub fn start(shard: ShardId, raft: Group, waiters: Arc<Waiters>) -> Self {
+        let (queue, queued) = mpsc::channel(MAX_QUEUED);
+        tokio::spawn(
+            Worker {
+                shard,
+                raft,
+                waiters,
+                queued,
+            }
+            .run(),
+        );
+        Self { queue }
+    }
+
+    /// Proposes a command and waits for its reply, for as long as it is blocked.
+    ///
+    /// # Errors
+    /// If this replica does not lead, loses the lead, or has too much queued.
+    pub async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        match self.queue.try_send(Proposal { command, answer }) {
+            Ok(()) => answered.await.unwrap_or(Err(RequestError::UnknownOutcome)),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                metrics::get().refused("shard_queue_full");
+                Err(RequestError::Busy)
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                Err(RequestError::NotLeader { leader: None })
+            }
+        }
+    }
+}
+
+struct Worker {
+    shard: ShardId,
+    raft: Group,
+    waiters: Arc<Waiters>,
+    queued: mpsc::Receiver<Proposal>,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let mut proposals = Vec::new();
+        loop {
+            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
+                return;
+            };
+            if self
+                .queued
+                .recv_many(&mut proposals, MAX_COMMANDS_PER_BATCH)
+                .await
+                == 0
+            {
+                return;
+            }
+            metrics::get().batch(proposals.len());
+            let (commands, slots) = self.slots(&mut proposals);
+            let batch = BatchBytes(
+                Batch {
+                    at: clock::now(),
+                    commands,
+                }
+                .encode()
+                .into(),
+            );
+            let (responder, committed, complete) = ProgressResponder::new();
+            if let Err(fatal) = self.raft.client_write_ff(batch, Some(responder)).await {
+                tracing::error!(shard = %self.shard, %fatal, "the replica has stopped");
+                fail(
+                    &self.waiters,
+                    slots,
+                    &RequestError::NotLeader { leader: None },
+                );
+                continue;
+            }
+            let waiters = Arc::clone(&self.waiters);
+            tokio::spawn(async move {
+                let result = timeout(COMMIT_TIMEOUT, complete).await;
+                drop(committed);
+                drop(permit);
+                match result {
+                    Ok(Ok(Ok(written))) => distribute(&waiters, slots, written.data.0),
+                    Ok(Ok(Err(error))) => fail(&waiters, slots, &refused(error)),
+                    Ok(Err(_)) | Err(_) => fail(&waiters, slots, &RequestError::UnknownOutcome),
+                }
+            });
+        }
+    }
+
+    /// Separates commands from where their answers go; those that may block are registered.
+    fn slots(&self, proposals: &mut Vec<Proposal>) -> (Vec<Command>, Vec<Slot>) {
+        proposals
+            .drain(..)
+            .map(|Proposal { command, answer }| {
+                let slot = match blocking(&command) {
+                    Some(key) => {
+                        self.waiters.register(key, answer);
+                        Slot::Waiting(key)
+                    }
+                    None => Slot::Direct(answer),
+                };
+                (command, slot)
+            })
+            .unzip()
+    }
+}
+
+/// The identity of a command that may block.
+fn blocking(command: &Command) -> Option<Key> {
+    let (request, wait) = match command {
+        Command::Acquire { request, wait, .. } | Command::Upgrade { request, wait, .. } => {
+            (request, wait)
+        }
+        Command::OpenSession { .. }
+        | Command::ResumeSession { .. }
+        | Command::TouchShard { .. }
+        | Command::CheckpointSessions { .. }
+        | Command::EndSession { .. }
+        | Command::ShardReleased { .. }
+        | Command::AttachSession { .. }
+        | Command::DetachSession { .. }
+        | Command::CancelWait { .. }
+        | Command::Release { .. }
+        | Command::ReleaseAll { .. }
+        | Command::Downgrade { .. }
+        | Command::ExpireWaits
+        | Command::Meta(_) => return None,
+    };
+    match wait {
+        Wait::Try => None,
+        Wait::AtMost(_) | Wait::Forever => Some((request.session, request.serial)),
+    }
+}
+
+fn distribute(waiters: &Waiters, slots: Vec<Slot>, outcomes: Vec<Outcome>) {
+    for (slot, outcome) in slots.into_iter().zip(outcomes) {
+        match (slot, outcome) {
+            (Slot::Direct(answer), Outcome::Done(reply)) => {
+                let _ = answer.send(Ok(reply));
+            }
+            (Slot::Waiting(key), Outcome::Done(reply)) => waiters.finish(key, Ok(reply)),
+            (Slot::Waiting(_), Outcome::Pending) => {}
+            // A command that cannot block was blocked: drop the answer, which tells its caller
+            // that the outcome is unknown.
+            (Slot::Direct(_), Outcome::Pending) => {
+                tracing::error!("a command that does not wait is pending");
+            }
+        }
+    }
+}
+
+fn fail(waiters: &Waiters, slots: Vec<Slot>, error: &RequestError) {
+    for slot in slots {
+        match slot {
+            Slot::Direct(answer) => {
+                let _ = answer.send(Err(error.clone()));
+            }
+            Slot::Waiting(key) => waiters.finish(key, Err(error.clone())),
+        }
+    }
+}
+
+/// A batch that was rejected before it was appended was not done; all else is unknown.
+fn refused(error: ClientWriteError<crate::raft::types::TypeConfig>) -> RequestError {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => RequestError::NotLeader {
+            leader: forward.leader_id.map(NodeId),
+        },
+        ClientWriteError::LogEntryDiscarded(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_) => RequestError::UnknownOutcome,
+    }
+}

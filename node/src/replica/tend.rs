@@ -1,0 +1,166 @@
+//! The task that looks after one replica: it follows who leads, and does the leader's chores.
+//!
+//! Invariant: chores (expiry, checkpoints, ended waits) are proposed only by a replica that a
+//! quorum has just confirmed as leader, after its state has caught up with its own log.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lockstep_model::{Command, Machine, Reply, command::EndReason};
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver as _;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{Replica, balance::Balance, clock, reaper::Reaper};
+use crate::{
+    clock::now,
+    directory::Directory,
+    request::{Request, RequestError},
+    router::Router,
+};
+
+/// How often deadlines are looked at: an expiry is late by this at most.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Looks after a replica until cancelled.
+pub async fn tend(
+    replica: Arc<Replica>,
+    directory: Arc<Directory>,
+    router: Arc<Router>,
+    stop: CancellationToken,
+) {
+    let mut metrics = replica.raft.server_metrics();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut lead = Lead::Follows;
+    let mut balance = Balance::default();
+    let reaper = Reaper::new(Arc::clone(&replica), router);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
+            _ = ticks.tick() => {}
+            () = replica.clock.changed.notified() => {}
+        }
+        let (state, leader) = {
+            let seen = metrics.borrow_watched();
+            (seen.state, seen.current_leader)
+        };
+        directory.set_leader(replica.shard, leader.map(lockstep_model::NodeId));
+        let leads = state == ServerState::Leader;
+        lead = match (lead, leads) {
+            (Lead::Follows, true) => begin(&replica).await,
+            (Lead::Leads, true) => {
+                chores(&replica, &directory).await;
+                reaper.wake();
+                balance.consider(&replica, &directory).await;
+                Lead::Leads
+            }
+            (Lead::Leads, false) => {
+                tracing::info!(shard = %replica.shard, "lost the lead");
+                replica.clock.stop();
+                replica.waiters.clear();
+                Lead::Follows
+            }
+            (Lead::Follows, false) => Lead::Follows,
+        };
+    }
+}
+
+/// Whether the leader's chores have begun.
+#[derive(Clone, Copy)]
+enum Lead {
+    Follows,
+    Leads,
+}
+
+/// Starts the session clock once all that earlier leaders committed is applied here.
+async fn begin(replica: &Replica) -> Lead {
+    if replica.confirm_leadership().await.is_err() {
+        return Lead::Follows;
+    }
+    if let Machine::Data(shard) = &*replica.machine.read() {
+        let sessions = shard.home_sessions().map(|session| clock::Start {
+            session: session.session,
+            ttl: session.ttl,
+            left: session.checkpoint,
+        });
+        replica
+            .clock
+            .start(sessions, shard.next_wait_deadline(), Instant::now());
+    }
+    tracing::info!(shard = %replica.shard, "leads");
+    Lead::Leads
+}
+
+async fn chores(replica: &Arc<Replica>, directory: &Directory) {
+    if replica.shard == lockstep_model::ShardId::META {
+        let view = match replica
+            .machine
+            .read()
+            .query(&lockstep_model::Query::Cluster)
+        {
+            lockstep_model::Answer::Cluster(view) => view,
+            _ => None,
+        };
+        if let Some(view) = view {
+            directory.update(view);
+        }
+    }
+    if replica
+        .clock
+        .wait_deadline()
+        .is_some_and(|deadline| deadline <= now())
+    {
+        // Cleared first, so that it is proposed once; applying it tells the next one.
+        replica.clock.set_wait_deadline(None);
+        spawn_command(replica, Command::ExpireWaits);
+    }
+    let due = replica.clock.tick(Instant::now());
+    if !due.checkpoint.is_empty() {
+        spawn_command(
+            replica,
+            Command::CheckpointSessions {
+                remaining: due.checkpoint,
+            },
+        );
+    }
+    if !due.expired.is_empty() {
+        let replica = Arc::clone(replica);
+        tokio::spawn(async move { expire(&replica, due.expired).await });
+    }
+}
+
+fn spawn_command(replica: &Arc<Replica>, command: Command) {
+    let replica = Arc::clone(replica);
+    tokio::spawn(async move {
+        if let Err(error) = replica.execute(Request::Command(command)).await {
+            tracing::debug!(shard = %replica.shard, %error, "a chore was not done; it comes again");
+        }
+    });
+}
+
+/// Ends sessions whose time is over, if a quorum confirms that it is for this replica to say.
+async fn expire(replica: &Replica, sessions: Vec<lockstep_model::SessionId>) {
+    if replica.confirm_leadership().await.is_err() {
+        replica.clock.not_expired(&sessions);
+        return;
+    }
+    for session in sessions {
+        let command = Command::EndSession {
+            session,
+            reason: EndReason::Expired,
+        };
+        let ended: Result<Reply, RequestError> = replica.proposer.propose(command).await;
+        match ended {
+            Ok(_) => tracing::info!(%session, shard = %replica.shard, "session expired"),
+            Err(error) => {
+                tracing::debug!(%session, %error, "expiry not committed");
+                replica.clock.not_expired(&[session]);
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What this node knows about its own health and, with its peers' help, about the cluster.
+//!
+//! Invariant: nothing here waits for a quorum; peers that do not answer in time are reported as
+//! not reachable.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use lockstep_model::{NodeId, meta::NodeRecord};
+use lockstep_proto::{cluster::v1 as pb, raft::v1 as raft_pb};
+use openraft::async_runtime::WatchReceiver as _;
+use tokio::time::timeout;
+
+use crate::{replica::Replica, router::Router};
+
+/// How long a peer may take to describe its replicas.
+const ANSWER: Duration = Duration::from_millis(700);
+
+/// Why a node is not ready, in words.
+pub type NotReady = String;
+
+/// Ready: part of a cluster, and every local replica has caught up with what it knows to be
+/// committed. A shard that has lost its quorum does not make the node unready once it was caught up.
+///
+/// # Errors
+/// With what is missing.
+pub fn ready(router: &Router) -> Result<(), NotReady> {
+    let Some(replicas) = router.replicas() else {
+        return Err("this node's replicas are being opened".to_owned());
+    };
+    match replicas.values().find(|replica| !replica.caught_up()) {
+        Some(replica) => Err(format!("shard {} is catching up", replica.shard)),
+        None => Ok(()),
+    }
+}
+
+/// Describes the local replicas.
+#[must_use]
+pub fn local(router: &Router) -> Vec<raft_pb::Replica> {
+    router
+        .replicas()
+        .map(|replicas| replicas.values().map(|replica| describe(replica)).collect())
+        .unwrap_or_default()
+}
+
+fn describe(replica: &Arc<Replica>) -> raft_pb::Replica {
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let index = |id: &Option<crate::raft::types::LogId>| id.as_ref().map_or(0, |id| id.index);
+    let progress = metrics
+        .replication
+        .iter()
+        .flatten()
+        .map(|(node, matched)| raft_pb::Progress {
+            node_id: *node,
+            matched_index: index(matched),
+        })
+        .collect();
+    let members = metrics.membership_config.membership();
+    raft_pb::Replica {
+        shard: replica.shard.0,
+        term: metrics.current_term,
+        leader: metrics.current_leader.unwrap_or(0),
+        last_index: metrics.last_log_index.unwrap_or(0),
+        committed_index: index(&metrics.cluster_committed),
+        applied_index: index(&metrics.last_applied),
+        voters: members.voter_ids().collect(),
+        learners: members.learner_ids().collect(),
+        progress,
+    }
+}
+
+/// One node's answer.
+struct NodeAnswer {
+    record: NodeRecord,
+    ready: bool,
+    /// None if it did not answer.
+    replicas: Option<Vec<raft_pb::Replica>>,
+}
+
+/// Describes the cluster, with what the peers say.
+pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
+    let directory = router.directory();
+    let nodes = join_all(
+        directory
+            .nodes()
+            .into_iter()
+            .map(|record| ask(router, record)),
+    )
+    .await;
+    let mut led: BTreeMap<u64, u32> = BTreeMap::new();
+    let shards: Vec<_> = directory
+        .shards()
+        .map(|shard| shard_status(shard.0, &nodes))
+        .collect();
+    for shard in &shards {
+        *led.entry(shard.leader).or_default() += 1;
+    }
+    let nodes = nodes
+        .into_iter()
+        .map(|node| pb::NodeStatus {
+            node_id: node.record.node.0,
+            name: node.record.name,
+            client_address: node.record.client_address,
+            peer_address: node.record.peer_address,
+            version: node.record.version,
+            reachable: node.replicas.is_some(),
+            ready: node.ready,
+            shards_led: led.get(&node.record.node.0).copied().unwrap_or(0),
+            shards_held: node.replicas.map_or(0, |replicas| {
+                u32::try_from(replicas.len()).unwrap_or(u32::MAX)
+            }),
+            zone: node.record.zone,
+        })
+        .collect();
+    pb::GetStatusResponse {
+        cluster_id: directory.cluster.to_string(),
+        nodes,
+        shards,
+        answered_by: directory.me.0,
+    }
+}
+
+async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
+    if record.node == router.directory().me {
+        return NodeAnswer {
+            record,
+            ready: ready(router).is_ok(),
+            replicas: Some(local(router)),
+        };
+    }
+    let Ok(peer) = router.peers().get(record.node, &record.peer_address) else {
+        return NodeAnswer {
+            record,
+            ready: false,
+            replicas: None,
+        };
+    };
+    let (mut for_replicas, mut for_probe) = (peer.client(), peer.client());
+    let asked = async {
+        tokio::try_join!(
+            for_replicas.replica_status(raft_pb::ReplicaStatusRequest {}),
+            for_probe.probe(raft_pb::ProbeRequest::default()),
+        )
+    };
+    match timeout(ANSWER, asked).await {
+        Ok(Ok((replicas, probe))) => NodeAnswer {
+            record,
+            ready: probe.into_inner().ready,
+            replicas: Some(replicas.into_inner().replicas),
+        },
+        Ok(Err(_)) | Err(_) => NodeAnswer {
+            record,
+            ready: false,
+            replicas: None,
+        },
+    }
+}
+
+/// Puts together what the nodes say about one shard. The leader of the highest term is believed.
+fn shard_status(shard: u32, nodes: &[NodeAnswer]) -> pb::ShardStatus {
+    let views: Vec<(NodeId, &raft_pb::Replica)> = nodes
+        .iter()
+        .flat_map(|node| {
+            let replicas = node.replicas.iter().flatten();
+            replicas.map(move |replica| (node.record.node, replica))
+        })
+        .filter(|(_, replica)| replica.shard == shard)
+        .collect();
+    let leading = views
+        .iter()
+        .filter(|(node, replica)| replica.leader == node.0)
+        .max_by_key(|(_, replica)| replica.term);
+    let newest = leading.or_else(|| views.iter().max_by_key(|(_, replica)| replica.term));
+    let Some((_, newest)) = newest else {
+        return pb::ShardStatus {
+            shard,
+            ..pb::ShardStatus::default()
+        };
+    };
+    let member = |node: u64, voter: bool| {
+        let by_leader = newest
+            .progress
+            .iter()
+            .find(|progress| progress.node_id == node);
+        let by_itself = views
+            .iter()
+            .find(|(id, _)| id.0 == node)
+            .map(|(_, own)| own.last_index);
+        let matched = by_leader
+            .map(|progress| progress.matched_index)
+            .or(by_itself)
+            .unwrap_or(0);
+        pb::ReplicaStatus {
+            node_id: node,
+            voter,
+            matched_index: matched,
+            lag: newest.last_index.saturating_sub(matched),
+        }
+    };
+    let voters = newest.voters.iter().map(|node| member(*node, true));
+    let learners = newest.learners.iter().map(|node| member(*node, false));
+    pb::ShardStatus {
+        shard,
+        leader: leading.map_or(0, |(node, _)| node.0),
+        term: newest.term,
+        replicas: voters.chain(learners).collect(),
+        last_index: newest.last_index,
+        committed_index: newest.committed_index,
+    }
+}

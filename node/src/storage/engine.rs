@@ -1,0 +1,259 @@
+//! RocksDB, set up for a Raft log that many shards share.
+//!
+//! Invariant: what was written with [`Durability::Synced`] is there after any crash, or opening
+//! fails with an error; it is never dropped silently.
+//!
+//! That decides how the write-ahead log (WAL) is recovered. RocksDB can reuse old WAL files, which
+//! saves a metadata update per sync, but then the end of the new records cannot be told from
+//! damage: what follows is the rest of an older file. Recovery has to stop silently at the first
+//! record that is not right (`PointInTime`), and a flipped bit in the middle of the WAL would
+//! silently undo all that was acknowledged after it - a forgotten vote among it. RocksDB itself
+//! therefore refuses to combine reuse with the stricter modes (`SanitizeOptions` in
+//! `db_impl_open.cc`). So files are not reused, and the mode is `TolerateCorruptedTailRecords`: an
+//! incomplete record at the very end - a write that the crash cut short, never acknowledged - is
+//! dropped, and a record that is complete and wrong makes opening fail. `AbsoluteConsistency`
+//! would also refuse the cut-short write, and so any node that lost power.
+//!
+//! Closed WAL files are listed in the manifest with their sizes and are checked when opening, so a
+//! lost or shortened one is noticed too. For the last one, [`super::high_water`] sees to that.
+
+use std::{fs::File, path::Path};
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBPinnableSlice, DBRawIterator, DBRecoveryMode, IngestExternalFileOptions, LogLevel, Options,
+    ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
+};
+
+use super::family::Family;
+
+/// Memtables of the log: big enough that in steady state entries are purged before they are ever
+/// flushed to a table file, and so are written to the device once.
+const LOG_BUFFER_BYTES: usize = 32 << 20;
+/// Memtables of the small families.
+const SMALL_BUFFER_BYTES: usize = 4 << 20;
+/// All memtables together: bounds memory whatever the number of shards, since shards share them.
+const ALL_BUFFERS_BYTES: usize = 128 << 20;
+/// All WAL files together: bounds the time to replay them when opening. Above the memtables, so
+/// that they and not the WAL decide when to flush.
+const WAL_BYTES: u64 = 256 << 20;
+/// Cached blocks: readers of the log mostly hit memory, and recovery reads once.
+const CACHE_BYTES: usize = 32 << 20;
+/// Open table files: a node's database has few, and each costs a descriptor.
+const MAX_OPEN_FILES: i32 = 256;
+/// Background flushes and compactions at a time: they must not crowd out the nodes' own work.
+const BACKGROUND_JOBS: i32 = 2;
+/// Table files are handed to the device in such pieces while they are written, so that a sync of
+/// the WAL never waits for a whole file.
+const WRITEBACK_BYTES: u64 = 1 << 20;
+/// RocksDB's own log files, and the size of each: for diagnosis only.
+const INFO_LOGS: usize = 4;
+const INFO_LOG_BYTES: usize = 4 << 20;
+
+/// When a write is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Durability {
+    /// With a later write that is synced; in the same order in any case.
+    Ordered,
+    /// Before it is acknowledged.
+    Synced,
+}
+
+/// RocksDB could not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// Its own error.
+    #[error("the storage engine failed: {0}")]
+    RocksDb(#[from] rocksdb::Error),
+    /// A column family is not there, though opening creates all of them.
+    #[error("column family {0} is missing from the database")]
+    NoFamily(&'static str),
+    /// The file that tells how far writing came could not be written.
+    #[error("the high-water mark cannot be written: {0}")]
+    HighWater(String),
+}
+
+impl EngineError {
+    /// True where RocksDB found its own files damaged.
+    pub(crate) fn is_corruption(&self) -> bool {
+        match self {
+            Self::RocksDb(error) => error.kind() == rocksdb::ErrorKind::Corruption,
+            Self::NoFamily(_) | Self::HighWater(_) => false,
+        }
+    }
+}
+
+impl From<EngineError> for std::io::Error {
+    fn from(error: EngineError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// An open database.
+pub(crate) struct Engine {
+    db: DB,
+    synced: WriteOptions,
+    ordered: WriteOptions,
+    /// Unlocks the directory when the database is closed: fields are dropped in order.
+    _lock: File,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("path", &self.db.path())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens or creates the database in a directory, and holds `lock` while it is open.
+    pub(crate) fn open(dir: &Path, lock: File) -> Result<Self, EngineError> {
+        let cache = Cache::new_lru_cache(CACHE_BYTES);
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
+        });
+        let db = DB::open_cf_descriptors(&database_options(), dir, families)?;
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        Ok(Self {
+            db,
+            synced,
+            ordered: WriteOptions::default(),
+            _lock: lock,
+        })
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(
+        &self,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<DBPinnableSlice<'_>>, EngineError> {
+        Ok(self.db.get_pinned_cf(self.handle(family)?, key)?)
+    }
+
+    /// An iterator over `lower..upper`, not yet positioned. It sees the database as it is now.
+    pub(crate) fn iterate(
+        &self,
+        family: Family,
+        lower: Vec<u8>,
+        upper: Vec<u8>,
+    ) -> Result<DBRawIterator<'_>, EngineError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(lower);
+        options.set_iterate_upper_bound(upper);
+        Ok(self.db.raw_iterator_cf_opt(self.handle(family)?, options))
+    }
+
+    /// The column family's handle, for building a batch.
+    pub(crate) fn handle(&self, family: Family) -> Result<&ColumnFamily, EngineError> {
+        self.db
+            .cf_handle(family.name())
+            .ok_or(EngineError::NoFamily(family.name()))
+    }
+
+    /// Writes a batch, all or nothing.
+    pub(crate) fn write(
+        &self,
+        batch: WriteBatch,
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        let options = match durability {
+            Durability::Ordered => &self.ordered,
+            Durability::Synced => &self.synced,
+        };
+        Ok(self.db.write_opt(batch, options)?)
+    }
+
+    /// Puts all that was written on the device.
+    pub(crate) fn sync(&self) -> Result<(), EngineError> {
+        Ok(self.db.flush_wal(true)?)
+    }
+}
+
+/// Adding files of sorted records, and dropping them again: how snapshots are kept, without passing
+/// through the WAL and the memtables that the logs live in.
+impl Engine {
+    /// Makes a table file of records in the order of their keys, and puts it on the device. Calls
+    /// `wrote` after each.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; it is then of no use.
+    pub(crate) fn write_table(
+        path: &Path,
+        records: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        wrote: impl Fn(),
+    ) -> Result<(), EngineError> {
+        let options = table_file_options();
+        let mut file = SstFileWriter::create(&options);
+        file.open(path)?;
+        for (key, value) in records {
+            file.put(key, value)?;
+            wrote();
+        }
+        Ok(file.finish()?)
+    }
+
+    /// Makes the records of a table file part of a column family, durably and all at once. The
+    /// file is moved into the database.
+    pub(crate) fn adopt_table(&self, family: Family, path: &Path) -> Result<(), EngineError> {
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        Ok(self
+            .db
+            .ingest_external_file_cf_opts(self.handle(family)?, &options, vec![path])?)
+    }
+
+    /// Drops table files that lie wholly in a range. What is left of the range is for
+    /// [`WriteBatch::delete_range_cf`].
+    pub(crate) fn drop_tables(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+    ) -> Result<(), EngineError> {
+        Ok(self
+            .db
+            .delete_file_in_range_cf(self.handle(family)?, from, to)?)
+    }
+}
+
+fn database_options() -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_paranoid_checks(true);
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_recycle_log_file_num(0);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_max_total_wal_size(WAL_BYTES);
+    options.set_db_write_buffer_size(ALL_BUFFERS_BYTES);
+    options.set_max_open_files(MAX_OPEN_FILES);
+    options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_bytes_per_sync(WRITEBACK_BYTES);
+    options.set_avoid_unnecessary_blocking_io(true);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(INFO_LOGS);
+    options.set_max_log_file_size(INFO_LOG_BYTES);
+    options
+}
+
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_cache_index_and_filter_blocks(true);
+    let mut options = table_file_options();
+    options.set_block_based_table_factory(&table);
+    options.set_write_buffer_size(match family {
+        Family::Log => LOG_BUFFER_BYTES,
+        Family::Vote | Family::Snapshot | Family::Meta => SMALL_BUFFER_BYTES,
+    });
+    options
+}
+
+fn table_file_options() -> Options {
+    let mut options = Options::default();
+    options.set_compression_type(DBCompressionType::Lz4);
+    options
+}

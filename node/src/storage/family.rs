@@ -1,0 +1,32 @@
+//! The column families of a node's database, by role.
+//!
+//! Invariant: names are a disk format; a family is never renamed, and never holds another family's
+//! kinds of record.
+
+/// A column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    /// Log entries of all shards.
+    Log,
+    /// The small records of each shard's log: vote, purge mark, commit mark.
+    Vote,
+    /// The current snapshot of each shard.
+    Snapshot,
+    /// Records of the node itself.
+    Meta,
+}
+
+impl Family {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] = [Self::Log, Self::Vote, Self::Snapshot, Self::Meta];
+
+    /// Its name on disk.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Vote => "vote",
+            Self::Snapshot => "snapshot",
+            Self::Meta => "meta",
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! One shard's state machine, as Raft drives it.
+//!
+//! The state lives in memory. It is rebuilt at start from the current snapshot, and the log after
+//! it is applied again: commands write nothing by themselves.
+//!
+//! Invariant: the machine, the place up to which it has applied, and the membership change together,
+//! under the machine's write lock; who holds its read lock sees all three of one moment.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
+use lockstep_model::{Batch, DecodeError, Effect, Machine, ShardId};
+use openraft::{OptionalSend, RaftSnapshotBuilder, storage::RaftStateMachine};
+use parking_lot::{Mutex, RwLock};
+use tokio::task::spawn_blocking;
+
+use super::{
+    OpenShardError, Storage,
+    claim::{Claim, Part},
+    snapshot_store::{Kept, Origin, SnapshotStore},
+};
+use crate::raft::types::{
+    BatchBytes, Entry, EntryResponder, LogId, Outcomes, Payload, Snapshot, SnapshotBytes,
+    SnapshotMeta, StoredMembership, TypeConfig,
+};
+
+/// Carries out what applying a batch asks of the leader.
+pub trait EffectSink: Send + Sync + 'static {
+    /// Takes the effects of a log entry, in order, entry after entry; never none. Called on every
+    /// replica, also for entries that are applied again after a restart: who is not the leader
+    /// ignores them. Must not wait: the shard applies nothing meanwhile.
+    fn effects(&self, effects: Vec<Effect>);
+}
+
+/// A committed batch that does not decode. Every replica refuses it alike: two versions disagree.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "committed log entry {index} of shard {shard} holds no batch that this version can read: {error}. \
+     The replica has stopped; run the version of the node that wrote the entry"
+)]
+pub struct UnreadableBatch {
+    /// The shard.
+    pub shard: ShardId,
+    /// The entry.
+    pub index: u64,
+    /// Why.
+    pub error: DecodeError,
+}
+
+/// A snapshot from a peer that does not decode. The machine is as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the snapshot that was received for shard {shard} cannot be read: {error}")]
+pub struct UnreadableSnapshot {
+    /// The shard.
+    pub shard: ShardId,
+    /// Why.
+    pub error: DecodeError,
+}
+
+/// The snapshot is older than the one that is there. The machine is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("shard {shard} has a later snapshot than the one that was received")]
+pub struct OutdatedSnapshot {
+    /// The shard.
+    pub shard: ShardId,
+}
+
+/// What a machine has applied.
+#[derive(Clone, Debug, Default)]
+struct Applied {
+    last: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Applied {
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: self.last,
+            last_membership: self.membership.clone(),
+        }
+    }
+}
+
+/// What the machine, its readers and its snapshot builders share.
+struct Core {
+    shard: ShardId,
+    machine: Arc<RwLock<Machine>>,
+    /// Locked only for a moment, and only after the machine where both are.
+    applied: Mutex<Applied>,
+    snapshots: SnapshotStore,
+    _claim: Claim,
+}
+
+impl Core {
+    fn apply(&self, entry: Entry) -> Result<(Outcomes, Vec<Effect>), UnreadableBatch> {
+        let log_id = entry.log_id;
+        let batch = match &entry.payload {
+            Payload::Normal(BatchBytes(bytes)) => Some(self.decode(log_id.index, bytes)?),
+            Payload::Blank | Payload::Membership(_) => None,
+        };
+        let mut machine = self.machine.write();
+        let applied = batch.map(|batch| machine.apply(batch)).unwrap_or_default();
+        {
+            let mut progress = self.applied.lock();
+            progress.last = Some(log_id);
+            if let Payload::Membership(membership) = entry.payload {
+                progress.membership = StoredMembership::new(Some(log_id), membership);
+            }
+        }
+        drop(machine);
+        Ok((Outcomes(applied.outcomes), applied.effects))
+    }
+
+    fn decode(&self, index: u64, bytes: &Bytes) -> Result<Batch, UnreadableBatch> {
+        Batch::decode(bytes).map_err(|error| UnreadableBatch {
+            shard: self.shard,
+            index,
+            error,
+        })
+    }
+
+    fn encode(&self) -> (SnapshotMeta, Bytes) {
+        let machine = self.machine.read();
+        let meta = self.applied.lock().meta();
+        (meta, machine.snapshot().into())
+    }
+
+    fn replace(&self, restored: Machine, meta: &SnapshotMeta) {
+        let mut machine = self.machine.write();
+        *machine = restored;
+        *self.applied.lock() = Applied {
+            last: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
+    }
+}
+
+/// The state machine of one shard's replica.
+pub struct MachineStore {
+    core: Arc<Core>,
+    sink: Arc<dyn EffectSink>,
+}
+
+impl MachineStore {
+    /// Restores the machine of a shard from its current snapshot; an empty one, of the kind that
+    /// the shard has, if there is none. Raft then has the log after it applied.
+    ///
+    /// # Errors
+    /// Where the machine is open already, or the snapshot cannot be read.
+    pub async fn open(
+        storage: &Storage,
+        shard: ShardId,
+        sink: Arc<dyn EffectSink>,
+    ) -> Result<Self, OpenShardError> {
+        let claim = storage.shared.claims.take(shard, Part::Machine)?;
+        storage.shared.writer.barrier().await?;
+        let snapshots = SnapshotStore::new(shard, Arc::clone(&storage.shared));
+        let (machine, applied) = match snapshots.load().await? {
+            Some((head, bytes)) => {
+                let restored = spawn_blocking(move || Machine::restore(&bytes)).await;
+                let machine = restored
+                    .map_err(io::Error::other)?
+                    .map_err(|error| snapshots.unreadable(head.generation, &error))?;
+                let membership = head.meta.last_membership;
+                (
+                    machine,
+                    Applied {
+                        last: head.meta.last_log_id,
+                        membership,
+                    },
+                )
+            }
+            None => (empty(shard), Applied::default()),
+        };
+        let core = Core {
+            shard,
+            machine: Arc::new(RwLock::new(machine)),
+            applied: Mutex::new(applied),
+            snapshots,
+            _claim: claim,
+        };
+        Ok(Self {
+            core: Arc::new(core),
+            sink,
+        })
+    }
+
+    /// The machine, for readers. It is written only by applying entries and installing snapshots.
+    #[must_use]
+    pub fn machine(&self) -> Arc<RwLock<Machine>> {
+        Arc::clone(&self.core.machine)
+    }
+}
+
+fn empty(shard: ShardId) -> Machine {
+    if shard == ShardId::META {
+        Machine::new_meta()
+    } else {
+        Machine::new_data(shard)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for MachineStore {
+    type SnapshotData = SnapshotBytes;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let applied = self.core.applied.lock();
+        Ok((applied.last, applied.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let (outcomes, effects) = self
+                .core
+                .apply(entry)
+                .map_err(|unreadable| io::Error::new(io::ErrorKind::InvalidData, unreadable))?;
+            if let Some(responder) = responder {
+                responder.send(outcomes);
+            }
+            if !effects.is_empty() {
+                self.sink.effects(effects);
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            core: Arc::clone(&self.core),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        SnapshotBytes(bytes): SnapshotBytes,
+    ) -> Result<(), io::Error> {
+        let shard = self.core.shard;
+        let encoded = bytes.clone();
+        let machine = spawn_blocking(move || Machine::restore(&encoded))
+            .await
+            .map_err(io::Error::other)?
+            .map_err(|error| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    UnreadableSnapshot { shard, error },
+                )
+            })?;
+        match self
+            .core
+            .snapshots
+            .save(meta.clone(), bytes, Origin::Received)
+            .await?
+        {
+            Kept::Yes => {
+                self.core.replace(machine, meta);
+                Ok(())
+            }
+            Kept::LaterOneExists => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                OutdatedSnapshot { shard },
+            )),
+        }
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let loaded = self.core.snapshots.load().await?;
+        Ok(loaded.map(|(head, bytes)| Snapshot {
+            meta: head.meta,
+            snapshot: SnapshotBytes(bytes),
+        }))
+    }
+}
+
+/// Takes and keeps a snapshot while the machine goes on.
+pub struct SnapshotBuilder {
+    core: Arc<Core>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotBytes;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let core = Arc::clone(&self.core);
+        // The machine is locked for reading while it is encoded, so applying waits for that long;
+        // what takes longer, writing it, is done without the lock.
+        let encoded = spawn_blocking(move || core.encode());
+        let (meta, bytes) = encoded.await.map_err(io::Error::other)?;
+        // A later one, installed meanwhile, stays the current one; Raft ignores this one then.
+        self.core
+            .snapshots
+            .save(meta.clone(), bytes.clone(), Origin::Built)
+            .await?;
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotBytes(bytes),
+        })
+    }
+}

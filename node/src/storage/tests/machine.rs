@@ -1,0 +1,298 @@
+//! The state machine: applying, snapshots, and crashes between their steps.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream;
+use lockstep_model::{
+    Batch, Command, Effect, Machine, Millis, Priority, SessionId, ShardId, Timestamp,
+};
+use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
+use parking_lot::Mutex;
+
+use super::{SHARD, batch, blank, id, membership, open};
+use crate::{
+    raft::types::{Entry, Payload, SnapshotBytes, SnapshotMeta, StoredMembership},
+    storage::{
+        EffectSink, MachineStore, Storage, UnreadableBatch,
+        family::Family,
+        records::shard_range,
+        snapshot_record::{CHUNK_BYTES, Generation, generation_key},
+        snapshot_store::{Kept, Origin, SnapshotStore, store_chunks},
+    },
+};
+
+#[derive(Default)]
+struct Collected(Mutex<Vec<Effect>>);
+
+impl EffectSink for Collected {
+    fn effects(&self, effects: Vec<Effect>) {
+        assert!(!effects.is_empty(), "nothing to do is not told");
+        self.0.lock().extend(effects);
+    }
+}
+
+async fn machine(storage: &Storage, shard: ShardId) -> (MachineStore, Arc<Collected>) {
+    let sink = Arc::new(Collected::default());
+    let machine = MachineStore::open(storage, shard, Arc::clone(&sink) as _)
+        .await
+        .unwrap();
+    (machine, sink)
+}
+
+/// An entry that opens a session.
+fn session(term: u64, index: u64) -> Entry {
+    let open = Command::OpenSession {
+        session: SessionId(index),
+        ttl: Millis(10_000),
+        priority: Priority::default(),
+        labels: std::collections::BTreeMap::from([("host".to_owned(), "a".repeat(200))]),
+    };
+    batch(
+        term,
+        index,
+        &Batch {
+            at: Timestamp(1_000 + index),
+            commands: vec![open],
+        }
+        .encode(),
+    )
+}
+
+async fn apply(
+    machine: &mut MachineStore,
+    entries: impl IntoIterator<Item = Entry>,
+) -> std::io::Result<()> {
+    let entries: Vec<_> = entries.into_iter().map(|entry| Ok((entry, None))).collect();
+    machine.apply(stream::iter(entries)).await
+}
+
+fn state(machine: &MachineStore) -> Vec<u8> {
+    machine.machine().read().snapshot()
+}
+
+async fn build(machine: &mut MachineStore) -> SnapshotMeta {
+    machine
+        .get_snapshot_builder()
+        .await
+        .build_snapshot()
+        .await
+        .unwrap()
+        .meta
+}
+
+#[tokio::test]
+async fn a_restart_restores_the_snapshot_and_the_rest_is_applied_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = Entry {
+        log_id: id(1, 1),
+        payload: Payload::Membership(membership([1, 2, 3])),
+    };
+    let (before, effects_before) = {
+        let storage = open(dir.path());
+        let (mut machine, sink) = machine(&storage, SHARD).await;
+        apply(
+            &mut machine,
+            [blank(1, 0), members, session(1, 2), session(1, 3)],
+        )
+        .await
+        .unwrap();
+        let meta = build(&mut machine).await;
+        assert_eq!(meta.last_log_id, Some(id(1, 3)));
+        apply(&mut machine, [session(1, 4)]).await.unwrap();
+        (state(&machine), sink.0.lock().len())
+    };
+    assert!(
+        effects_before >= 3,
+        "each opened session is to be watched over"
+    );
+    let storage = open(dir.path());
+    let (mut machine, sink) = machine(&storage, SHARD).await;
+    let (last, stored) = machine.applied_state().await.unwrap();
+    assert_eq!(last, Some(id(1, 3)));
+    assert_eq!(
+        stored,
+        StoredMembership::new(Some(id(1, 1)), membership([1, 2, 3]))
+    );
+    assert_ne!(state(&machine), before);
+    apply(&mut machine, [session(1, 4)]).await.unwrap();
+    assert_eq!(state(&machine), before);
+    assert!(!sink.0.lock().is_empty());
+    let snapshot = machine.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(snapshot.meta.last_log_id, Some(id(1, 3)));
+}
+
+#[tokio::test]
+async fn the_meta_shard_gets_a_meta_machine() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (meta, _) = machine(&storage, ShardId::META).await;
+    assert!(matches!(*meta.machine().read(), Machine::Meta(_)));
+    let (data, _) = machine(&storage, SHARD).await;
+    assert!(matches!(*data.machine().read(), Machine::Data(_)));
+    assert!(
+        MachineStore::open(&storage, SHARD, Arc::new(Collected::default()))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_decode_stops_the_replica_before_it_changes_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (mut machine, _) = machine(&storage, SHARD).await;
+    apply(&mut machine, [session(1, 0)]).await.unwrap();
+    let before = state(&machine);
+    let error = apply(&mut machine, [batch(1, 1, b"no batch"), session(1, 2)])
+        .await
+        .unwrap_err();
+    let unreadable: &UnreadableBatch = error.get_ref().unwrap().downcast_ref().unwrap();
+    assert_eq!((unreadable.shard, unreadable.index), (SHARD, 1));
+    assert_eq!(state(&machine), before);
+    assert_eq!(machine.applied_state().await.unwrap().0, Some(id(1, 0)));
+}
+
+#[tokio::test]
+async fn an_installed_snapshot_replaces_everything_and_survives_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let leaders = tempfile::tempdir().unwrap();
+    let leader_storage = open(leaders.path());
+    let (mut leader, _) = machine(&leader_storage, SHARD).await;
+    apply(&mut leader, (0..50).map(|index| session(2, index)))
+        .await
+        .unwrap();
+    build(&mut leader).await;
+    let snapshot = leader.get_current_snapshot().await.unwrap().unwrap();
+    {
+        let storage = open(dir.path());
+        let (mut follower, _) = machine(&storage, SHARD).await;
+        apply(&mut follower, [session(1, 0)]).await.unwrap();
+        build(&mut follower).await;
+        let before = state(&follower);
+
+        let damaged = SnapshotBytes(snapshot.snapshot.0.slice(1..));
+        follower
+            .install_snapshot(&snapshot.meta, damaged)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            state(&follower),
+            before,
+            "a snapshot that cannot be read changes nothing"
+        );
+        let kept = follower.get_current_snapshot().await.unwrap().unwrap();
+        assert_eq!(kept.meta.last_log_id, Some(id(1, 0)));
+
+        follower
+            .install_snapshot(&snapshot.meta, snapshot.snapshot.clone())
+            .await
+            .unwrap();
+        assert_eq!(state(&follower), state(&leader));
+        assert_eq!(follower.applied_state().await.unwrap().0, Some(id(2, 49)));
+    }
+    let storage = open(dir.path());
+    let (mut follower, _) = machine(&storage, SHARD).await;
+    assert_eq!(state(&follower), state(&leader));
+    let kept = follower.get_current_snapshot().await.unwrap().unwrap();
+    assert_eq!(
+        (kept.meta, kept.snapshot),
+        (snapshot.meta, snapshot.snapshot)
+    );
+}
+
+fn meta(index: u64) -> SnapshotMeta {
+    SnapshotMeta {
+        last_log_id: Some(id(1, index)),
+        ..SnapshotMeta::default()
+    }
+}
+
+fn content(seed: u8, chunks: usize) -> Bytes {
+    (0..chunks * CHUNK_BYTES + 17)
+        .map(|at| (at as u8).wrapping_mul(seed))
+        .collect()
+}
+
+fn chunks_on_disk(storage: &Storage) -> usize {
+    let from = generation_key(SHARD, Generation::default());
+    let (_, to) = shard_range(SHARD);
+    let mut chunks = storage
+        .shared
+        .records
+        .engine
+        .iterate(Family::Snapshot, from, to)
+        .unwrap();
+    chunks.seek_to_first();
+    let mut count = 0;
+    while chunks.valid() {
+        count += 1;
+        chunks.next();
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_crash_before_the_switch_leaves_the_old_snapshot_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let storage = open(dir.path());
+        let store = SnapshotStore::new(SHARD, Arc::clone(&storage.shared));
+        let kept = store
+            .save(meta(10), content(3, 2), Origin::Built)
+            .await
+            .unwrap();
+        assert_eq!(kept, Kept::Yes);
+        // All chunks of the next are durable, and then the process dies.
+        let shared = &storage.shared;
+        let head = store_chunks(
+            &shared.records,
+            SHARD,
+            meta(20),
+            &content(5, 4),
+            &shared.scratch,
+            Origin::Built,
+        );
+        assert_eq!(head.unwrap().unwrap().generation, Generation(2));
+        assert_eq!(chunks_on_disk(&storage), 3 + 5);
+    }
+    let storage = open(dir.path());
+    let store = SnapshotStore::new(SHARD, Arc::clone(&storage.shared));
+    let (head, bytes) = store.load().await.unwrap().unwrap();
+    assert_eq!((head.meta, bytes), (meta(10), content(3, 2)));
+
+    store
+        .save(meta(30), content(7, 1), Origin::Received)
+        .await
+        .unwrap();
+    let (head, bytes) = store.load().await.unwrap().unwrap();
+    assert_eq!(
+        head.generation,
+        Generation(3),
+        "the abandoned one's number is not used again"
+    );
+    assert_eq!((head.meta, bytes), (meta(30), content(7, 1)));
+    assert_eq!(
+        chunks_on_disk(&storage),
+        2,
+        "old and abandoned chunks are removed"
+    );
+}
+
+#[tokio::test]
+async fn a_snapshot_never_replaces_a_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let store = SnapshotStore::new(SHARD, Arc::clone(&storage.shared));
+    store
+        .save(meta(10), content(3, 0), Origin::Received)
+        .await
+        .unwrap();
+    let kept = store
+        .save(meta(9), content(5, 0), Origin::Built)
+        .await
+        .unwrap();
+    assert_eq!(kept, Kept::LaterOneExists);
+    let (head, bytes) = store.load().await.unwrap().unwrap();
+    assert_eq!((head.meta, bytes), (meta(10), content(3, 0)));
+}
