@@ -50,7 +50,7 @@ as_root() {
     fi
 }
 
-mapfile -t packages < <(missing)
+read -ra packages <<<"$(missing | tr '\n' ' ')"
 if ((${#packages[@]} > 0)); then
     if ! command -v apt-get >/dev/null; then
         echo "setup: missing: ${packages[*]} (names of Debian packages); install them, then try again" >&2

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::{
@@ -109,13 +109,13 @@ pub async fn run<P: Peer>(peer: &P, scenario: Scenario, span: Span) -> anyhow::R
     for client in ready {
         clients.spawn(work(Arc::clone(&shared), client));
     }
-    sleep_until(shared.begin).await;
+    undisturbed(&mut clients, shared.begin).await?;
     let before = (
         Instant::now(),
         Usage::now(peer.servers())?,
         peer.counters().await?,
     );
-    sleep_until(shared.end).await;
+    undisturbed(&mut clients, shared.end).await?;
     let usage = Usage::now(peer.servers())?.since(before.1);
     let counters = peer.counters().await?.since(before.2);
     let seconds = (shared.end - before.0).as_secs_f64();
@@ -134,6 +134,20 @@ pub async fn run<P: Peer>(peer: &P, scenario: Scenario, span: Span) -> anyhow::R
         usage,
         counters,
     })
+}
+
+/// Waits until then. No client ends before by itself.
+async fn undisturbed(
+    clients: &mut JoinSet<anyhow::Result<()>>,
+    until: Instant,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = sleep_until(until) => Ok(()),
+        Some(ended) = clients.join_next() => {
+            ended.context("a client panicked")??;
+            bail!("a client ended before its time")
+        }
+    }
 }
 
 fn times() -> anyhow::Result<Times> {

@@ -13,7 +13,7 @@ use std::{
 use nix::{
     sys::{
         signal::{Signal, killpg},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
     unistd::Pid,
 };
@@ -107,6 +107,10 @@ impl Child {
 
     /// Ends the group: SIGTERM, and after [`GRACE`] SIGKILL.
     pub(crate) async fn end(mut self, output: &Output) {
+        // What the command leaves behind becomes this program's to wait for; elsewhere it is left
+        // to whatever process the system gives it to.
+        #[cfg(target_os = "linux")]
+        let _never_fails = nix::sys::prctl::set_child_subreaper(true);
         let _ended_already = killpg(self.group, Signal::SIGTERM);
         let _ended_already = killpg(self.group, Signal::SIGCONT);
         if timeout(GRACE, self.all_ended()).await.is_err() {
@@ -117,13 +121,22 @@ impl Child {
         let _status = self.process.wait().await;
     }
 
-    /// Waits until nobody is left in the group. Only children can be waited for, and those of
-    /// the command are not this program's, so it asks again and again.
+    /// Waits until nobody is left in the group.
     async fn all_ended(&mut self) {
         // Once it has ended, waiting fails or gives the same again.
         let _status = self.process.wait().await;
+        let rest = Pid::from_raw(-self.group.as_raw());
         let mut ticks = interval(GROUP_CHECK);
-        while killpg(self.group, None).is_ok() {
+        loop {
+            // Whoever has ended counts as there until it was waited for.
+            while let Ok(status) = waitpid(rest, Some(WaitPidFlag::WNOHANG)) {
+                if status == WaitStatus::StillAlive {
+                    break;
+                }
+            }
+            if killpg(self.group, None).is_err() {
+                return;
+            }
             ticks.tick().await;
         }
     }

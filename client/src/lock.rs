@@ -18,7 +18,7 @@ use crate::{
     error::{AcquireError, Failure, ServerError},
     guard::LockGuard,
     placement::Key,
-    session::{Handle, Hold},
+    session::{Handle, Hold, SessionState},
 };
 
 /// How long an operation may be blocked.
@@ -222,7 +222,12 @@ async fn acquire(
     });
     let patience = terms.wait.patience(handle.client().request_timeout());
     let reply = handle.submit(work, Key::Lock(first), patience).await?;
-    match reply.await? {
+    let answer = reply.await?;
+    // The answer may have waited for this task to run.
+    if let SessionState::Lost(loss) = handle.state() {
+        return Err(AcquireError::SessionLost(loss));
+    }
+    match answer {
         Answer::Granted(grants) => names
             .into_iter()
             .zip(grants.grants)

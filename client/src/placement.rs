@@ -90,6 +90,14 @@ impl Placement {
         }
     }
 
+    /// True if both route alike.
+    pub(crate) fn routes_as(&self, other: &Self) -> bool {
+        self.ring.is_some() == other.ring.is_some()
+            && self.shards == other.shards
+            && self.leaders == other.leaders
+            && self.addresses == other.addresses
+    }
+
     /// The node that leads the shard of a key, where known.
     pub(crate) fn leader_of(&self, key: &Key) -> Option<&Address> {
         let ring = self.ring.as_ref()?;

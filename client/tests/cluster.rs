@@ -128,12 +128,13 @@ async fn a_lost_answer_is_asked_for_again_and_nothing_happens_twice() {
     let guard = session.lock("a").acquire().await.unwrap();
     {
         let state = fake.state();
-        let sent: Vec<(u64, u64)> = state
-            .seen
-            .iter()
-            .map(|s| (s.serial, s.acked_below))
-            .collect();
-        assert_eq!(sent, [(1, 1), (1, 1), (1, 1)]);
+        assert!(state.seen.len() >= 3, "{:?}", state.seen);
+        assert!(
+            state
+                .seen
+                .iter()
+                .all(|seen| (seen.serial, seen.acked_below) == (1, 1))
+        );
         assert_eq!(state.table.holders("a")[0].holds, 1);
     }
     fake.fault([Fault::LoseAnswer]);
@@ -215,7 +216,7 @@ async fn a_session_without_confirmed_keep_alives_is_lost_at_its_ttl() {
     assert_eq!(loss, Loss::Silence { ttl });
     assert!(before.elapsed() >= ttl, "not before");
     assert!(
-        after.elapsed() < ttl + Duration::from_millis(500),
+        after.elapsed() < ttl + Duration::from_secs(3),
         "not much after"
     );
     assert!(!guard.is_held());

@@ -106,7 +106,7 @@ impl Lobby {
 
     /// Answers a peer's question.
     #[must_use]
-    pub fn probe(&self, _request: &pb::ProbeRequest, ready: bool) -> pb::ProbeResponse {
+    pub fn probe(&self, ready: bool) -> pb::ProbeResponse {
         let identity = self.identity.borrow();
         pb::ProbeResponse {
             name: self.config.name.clone(),
@@ -198,10 +198,9 @@ impl Lobby {
     }
 
     async fn ask(&self, client: &peer::PeerClient) -> Option<pb::ProbeResponse> {
-        let request = pb::ProbeRequest {
-            initial_nodes: self.config.initial_nodes.clone(),
-        };
-        let answer = timeout(ANSWER, client.clone().probe(request)).await.ok()?;
+        let answer = timeout(ANSWER, client.clone().probe(pb::ProbeRequest {}))
+            .await
+            .ok()?;
         answer.ok().map(tonic::Response::into_inner)
     }
 
@@ -300,7 +299,7 @@ impl Lobby {
             let answers = futures::future::join_all(answers).await;
             match answers.into_iter().collect::<Result<Vec<_>, _>>() {
                 Ok(mut nodes) => {
-                    nodes.push(self.probe(&pb::ProbeRequest::default(), false));
+                    nodes.push(self.probe(false));
                     nodes.sort_by(|a, b| a.peer_address.cmp(&b.peer_address));
                     return nodes;
                 }
@@ -391,7 +390,6 @@ impl Lobby {
             let mut missing = Vec::new();
             for node in left {
                 let request = pb::FoundRequest {
-                    cluster_id: Bytes::copy_from_slice(&identity.cluster.0),
                     node_id: node.node.0,
                     plan: plan.clone(),
                 };

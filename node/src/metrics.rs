@@ -5,7 +5,7 @@
 
 use std::sync::{OnceLock, atomic::AtomicU64};
 
-use lockstep_model::Machine;
+use lockstep_model::{Machine, ShardId};
 use openraft::async_runtime::WatchReceiver as _;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -13,7 +13,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{router::Router, storage::Storage};
+use crate::{
+    router::Router,
+    storage::{CorruptRecord, Storage},
+};
 
 /// Latency buckets in seconds: from a local answer to a blocked wait.
 const LATENCY: [f64; 14] = [
@@ -54,6 +57,7 @@ pub struct Metrics {
     latency: Family<Method, Histogram, fn() -> Histogram>,
     refusals: Family<Reason, Counter>,
     batches: Histogram,
+    stopped: ShardGauge,
     shards: Shards,
     storage: StorageGauges,
 }
@@ -109,6 +113,12 @@ impl Metrics {
         registry.register("refusals", "Requests refused, by reason", refusals.clone());
         let batches = Histogram::new(BATCH);
         registry.register("batch_commands", "Commands in a batch", batches.clone());
+        let stopped = ShardGauge::default();
+        registry.register(
+            "replica_stopped",
+            "1 for a replica of this node that is closed because its records are damaged",
+            stopped.clone(),
+        );
         let shards = Shards::default();
         shards.register(&mut registry);
         let storage = StorageGauges::default();
@@ -119,6 +129,7 @@ impl Metrics {
             latency,
             refusals,
             batches,
+            stopped,
             shards,
             storage,
         }
@@ -147,6 +158,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A replica is closed.
+    pub fn replica_stopped(&self, shard: ShardId) {
+        self.stopped.get_or_create(&Shard { shard: shard.0 }).set(1);
+    }
+
     /// A batch of so many commands was proposed.
     pub fn batch(&self, commands: usize) {
         self.batches.observe(commands as f64);
@@ -157,6 +173,9 @@ impl Metrics {
     pub fn render(&self, router: Option<&Router>, storage: &Storage) -> String {
         if let Some(router) = router {
             self.shards.look_up(router);
+        }
+        for shard in storage.corruptions().iter().filter_map(CorruptRecord::shard) {
+            self.replica_stopped(shard);
         }
         self.storage.look_up(storage);
         let mut text = String::new();

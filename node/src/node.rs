@@ -27,6 +27,7 @@ use crate::{
     entry::Entry,
     formation::Lobby,
     identity::{Identity, founding_command},
+    metrics,
     peer::Peers,
     raft::{config as raft_config, network::Network, server::PeerServer, types::PeerAddress},
     replica::{Effects, Leading, Replica, Replicas, tend},
@@ -242,8 +243,17 @@ async fn start(
                 peers: Arc::clone(&peers),
                 shard,
             };
-            let replica = open_replica(config, identity, storage, network).await?;
-            replicas.insert(shard, Arc::new(replica));
+            // A replica that cannot be opened, its records being damaged, must not keep the others
+            // from serving; its shard goes on with the replicas on the other nodes.
+            match open_replica(config, identity, storage, network).await {
+                Ok(replica) => {
+                    replicas.insert(shard, Arc::new(replica));
+                }
+                Err(error) => {
+                    metrics::get().replica_stopped(shard);
+                    tracing::error!(%shard, "the replica stays closed: {error:#}");
+                }
+            }
         }
     }
     router.serve(replicas);
@@ -325,6 +335,9 @@ async fn first_members(
     }
 }
 
+/// Pause before the meta shard is asked again.
+const DESCRIBE_PAUSE: Duration = Duration::from_millis(200);
+
 /// Writes the founding plan into the meta shard if that is not done yet, then what this node says of itself.
 fn describe_self(
     config: &Config,
@@ -351,6 +364,7 @@ fn describe_self(
                 .await
             {
                 tracing::debug!(%error, "the meta shard does not answer yet");
+                tokio::time::sleep(DESCRIBE_PAUSE).await;
             }
         }
     }));

@@ -2,6 +2,7 @@
 //!
 //! Invariant: outside this folder, `replica` and `storage`, nothing names openraft.
 
+pub mod append_stream;
 pub mod config;
 pub mod network;
 pub mod server;

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Answer, Effect, Machine, Millis, NodeId, Query, SessionId, ShardId};
+use lockstep_model::{Answer, Command, Effect, Machine, Millis, NodeId, Query, SessionId, ShardId};
 use openraft::{
     Instant as _, Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _,
     errors::RaftError,
@@ -149,7 +149,7 @@ impl Replica {
         match request {
             Request::Command(command) => self.proposer.propose(command).await.map(Response::Reply),
             Request::Query(query) => self.read(&query).await.map(Response::Answer),
-            Request::KeepAlive(session) => self.keep_alive(session).map(Response::KeptAlive),
+            Request::KeepAlive(session) => self.keep_alive(session).await.map(Response::KeptAlive),
         }
     }
 
@@ -178,8 +178,16 @@ impl Replica {
         }
     }
 
-    fn keep_alive(&self, session: SessionId) -> Result<Millis, RequestError> {
+    async fn keep_alive(&self, session: SessionId) -> Result<Millis, RequestError> {
         match self.clock.keep_alive(session) {
+            clock::KeepAlive::Revived(ttl) => {
+                let whole = Command::CheckpointSessions {
+                    remaining: vec![(session, ttl)],
+                };
+                self.proposer.propose(whole).await?;
+                self.clock.revived(session);
+                Ok(ttl)
+            }
             clock::KeepAlive::Alive(ttl) => Ok(ttl),
             clock::KeepAlive::Gone => Err(RequestError::NoSession),
             clock::KeepAlive::NotReady => Err(RequestError::NotLeader { leader: None }),
@@ -243,7 +251,7 @@ impl EffectSink for Effects {
                     epoch: _,
                 } => self.clock.alive(session, ttl),
                 Effect::SessionEnding { session, reason: _ } => self.clock.ended(session),
-                Effect::NextWaitDeadline(deadline) => self.clock.set_wait_deadline(deadline),
+                Effect::NextWaitDeadline(_) => self.clock.changed.notify_one(),
             }
         }
     }

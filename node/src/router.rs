@@ -10,7 +10,7 @@ use std::{
 
 use lockstep_model::{Command, Millis, NodeId, Query, Refusal, Reply, SessionId, ShardId};
 use rand::Rng as _;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     directory::Directory,
@@ -26,8 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause between repetitions.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
-/// An attempt that lasted this long was not a failure to find the leader: patience starts anew.
-const LONG_ATTEMPT: Duration = Duration::from_secs(1);
+/// An attempt that lasted this long was blocked at a leader, not looking for one: patience starts
+/// anew. Longer than it takes to notice a cut connection.
+const LONG_ATTEMPT: Duration = Duration::from_secs(10);
 
 /// How often a session is attached for one request: once is enough unless leaders change or clocks
 /// are more than [`lockstep_model::session::ATTACH_WINDOW`] apart.
@@ -184,11 +185,11 @@ impl Router {
             .peers
             .get(leader, &node.peer_address)
             .map_err(|_| RequestError::Unreachable { node: leader })?;
-        let mut follow = self
+        let follow = self
             .directory
             .watch_leader(shard)
             .ok_or(RequestError::NotLeader { leader: None })?;
-        let replaced = follow.wait_for(|now| now.is_some_and(|now| now != leader));
+        let replaced = replaced(follow, leader);
         tokio::select! {
             answer = peer.execute.call(shard, request) => answer,
             // The one that was asked has been deposed; its answer may never come.
@@ -292,6 +293,18 @@ impl Router {
         tracing::warn!(%session, %shard, "attaches come too late: are the nodes' clocks far apart?");
         Err(RouteError::Overloaded { shard })
     }
+}
+
+/// Returns once somebody else than `leader` is seen to have taken the lead.
+async fn replaced(mut follow: watch::Receiver<Option<NodeId>>, leader: NodeId) {
+    follow.mark_unchanged();
+    while follow.changed().await.is_ok() {
+        if follow.borrow_and_update().is_some_and(|now| now != leader) {
+            return;
+        }
+    }
+    // The directory is gone, and so is the node: nothing more will be seen.
+    std::future::pending().await
 }
 
 fn mismatch(response: &Response) -> RouteError {

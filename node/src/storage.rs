@@ -2,14 +2,14 @@
 //!
 //! | column family | keys | records |
 //! |---|---|---|
-//! | `log` | shard, index | [`log_entry`] |
-//! | `vote` | shard, tag | [`vote_record`], [`purged_record`], [`committed_record`] |
-//! | `snapshot` | shard, head or generation and number | [`snapshot_record`] |
-//! | `meta` | name | [`meta_record`] |
+//! | `log` | shard, index | `log_entry` |
+//! | `vote` | shard, tag | `vote_record`, `purged_record`, `committed_record` |
+//! | `snapshot` | shard, head or generation and number | `snapshot_record` |
+//! | `meta` | name | `meta_record` |
 //!
-//! Every value is in the envelope of [`record`]: version, kind, payload, checksum over key and
-//! value. All of it is written by one thread ([`writer`]), so that one sync serves every shard that
-//! has something to write; reads go to memory ([`tail`]) or straight to the database.
+//! Every value is in the envelope of `record`: version, kind, payload, checksum over key and
+//! value. All of it is written by one thread (`writer`), so that one sync serves every shard that
+//! has something to write; reads go to memory (`tail`) or straight to the database.
 //!
 //! Invariants: what was acknowledged is there after any crash, or an error says what is missing;
 //! a damaged record stops the replica that it belongs to, and no other; nothing is cut off or

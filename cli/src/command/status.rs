@@ -112,7 +112,7 @@ fn in_words(status: &ClusterStatus, colour: bool) -> String {
         ]);
     }
     format!(
-        "cluster {}, as node {} sees it\n\n{}\n{}",
+        "cluster {}, as {} sees it\n\n{}\n{}",
         printable(&status.cluster_id),
         printable(&name(status, status.answered_by)),
         nodes.render(colour),
@@ -128,12 +128,12 @@ fn state(node: &NodeStatus) -> Cell {
     }
 }
 
-/// A node's name, or its number where it has none.
+/// A node's name, or what it is called where it has none.
 fn name(status: &ClusterStatus, id: NodeId) -> String {
     let node = status.nodes.iter().find(|node| node.id == id);
     match node.map(|node| node.name.as_str()) {
         Some(name) if !name.is_empty() => name.to_owned(),
-        Some(_) | None => id.to_string(),
+        Some(_) | None => format!("node {id}"),
     }
 }
 

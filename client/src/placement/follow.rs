@@ -190,7 +190,13 @@ impl Task {
         let next = self.placement.borrow().learnt(news, &self.endpoints);
         tracing::debug!(%address, shards = news.shards.len(), nodes = news.nodes.len(), "placement");
         self.channels.keep_only(&next.address_set());
-        self.placement.send_replace(Arc::new(next));
+        self.placement.send_if_modified(|placement| {
+            let news = !next.routes_as(placement);
+            if news {
+                *placement = Arc::new(next);
+            }
+            news
+        });
         self.found(Contact::Made);
     }
 }

@@ -188,8 +188,12 @@ impl Core {
         self.sweep(now);
     }
 
-    /// A message came on a stream.
+    /// A message came on a stream. One that comes too late, as after a pause of the process, does
+    /// not revive the session, and grants nothing.
     pub(super) fn receive(&mut self, link: LinkId, message: SessionResponse, now: Instant) {
+        if self.standing(now).is_err() {
+            return;
+        }
         match message.response {
             Some(Response::Attached(_)) => self.links.attached(link),
             Some(Response::KeptAlive(kept)) => {

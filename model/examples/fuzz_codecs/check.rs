@@ -16,6 +16,8 @@ use crate::small_world::SmallWorld;
 
 /// One input in so many keeps a wrong version, or a wrong checksum: they end most checks at once.
 const IMPLAUSIBLE_ONE_IN: u32 = 32;
+/// Batches that a restored machine is given.
+const BATCHES_AFTER_RESTORE: usize = 3;
 /// A checksum's length.
 const CHECKSUM: usize = size_of::<u32>();
 
@@ -96,32 +98,28 @@ pub(crate) fn check(
     format: Format,
     input: &[u8],
     world: &mut SmallWorld,
+    rng: &mut TestRng,
 ) -> Result<bool, Violation> {
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(format, input)));
-    let what = match decoded {
-        Ok(Ok(None)) => return Ok(false),
-        Ok(Ok(Some(decoded))) => {
-            let before = world.machine().clone();
-            let used = catch_unwind(AssertUnwindSafe(|| decoded.use_on(world)));
-            return match used {
-                Ok(()) => Ok(true),
-                Err(_) => Err(Violation {
-                    format,
-                    what: "using it panicked".to_owned(),
-                    input: input.to_vec(),
-                    machine: Some(before.snapshot()),
-                }),
-            };
-        }
-        Ok(Err(what)) => what,
-        Err(_) => "decoding panicked".to_owned(),
-    };
-    Err(Violation {
+    let violation = |what| Violation {
         format,
         what,
         input: input.to_vec(),
         machine: None,
-    })
+    };
+    let decoded = caught("decoding it", || decode(format, input)).map_err(violation)?;
+    let Some(decoded) = decoded else {
+        return Ok(false);
+    };
+    caught("using it", || decoded.use_on(world, rng)).map_err(|what| Violation {
+        machine: Some(world.machine().snapshot()),
+        ..violation(what)
+    })?;
+    Ok(true)
+}
+
+/// Turns a panic into words.
+fn caught<T>(what: &str, act: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Err(format!("{what} panicked")))
 }
 
 /// What an input came to.
@@ -134,13 +132,50 @@ enum Decoded {
 }
 
 impl Decoded {
-    fn use_on(self, world: &mut SmallWorld) {
+    /// A batch is applied and a query asked where there are sessions and locks; a restored machine
+    /// goes on with a few batches.
+    fn use_on(self, world: &mut SmallWorld, rng: &mut TestRng) -> Result<(), String> {
         match self {
-            Self::Batch(batch) => world.apply(batch),
-            Self::Query(query) => drop(world.machine().query(&query)),
-            Self::Machine(machine) => world.replace(machine),
-            Self::Value => {}
+            Self::Batch(batch) => {
+                let mut machine = world.machine().clone();
+                apply(&mut machine, batch)?;
+                sound(&machine)
+            }
+            Self::Query(query) => {
+                let answer = world.machine().query(&query);
+                match Answer::decode(&answer.encode()) {
+                    Ok(decoded) if decoded == answer => Ok(()),
+                    other => Err(format!("its answer {answer:?} decodes to {other:?}")),
+                }
+            }
+            Self::Machine(mut machine) => {
+                for _ in 0..BATCHES_AFTER_RESTORE {
+                    apply(&mut machine, world.batch(rng))?;
+                }
+                sound(&machine)
+            }
+            Self::Value => Ok(()),
         }
+    }
+}
+
+fn apply(machine: &mut Machine, batch: Batch) -> Result<(), String> {
+    let commands = batch.commands.len();
+    let outcomes = machine.apply(batch).outcomes.len();
+    if outcomes == commands {
+        Ok(())
+    } else {
+        Err(format!("{outcomes} outcomes of {commands} commands"))
+    }
+}
+
+/// What a machine came to can be kept and restored.
+fn sound(machine: &Machine) -> Result<(), String> {
+    let snapshot = machine.snapshot();
+    match Machine::restore(&snapshot) {
+        Ok(restored) if restored.snapshot() == snapshot => Ok(()),
+        Ok(_) => Err("the state that it led to is restored otherwise".to_owned()),
+        Err(error) => Err(format!("the state that it led to is not restored: {error}")),
     }
 }
 

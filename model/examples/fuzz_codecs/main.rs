@@ -44,6 +44,9 @@ const THREADS: u64 = 2;
 const GENERATE_ONE_IN: u32 = 32;
 /// One input in so many is made of random bytes alone.
 const RANDOM_ONE_IN: u32 = 64;
+/// One damaged input in so many that was decoded all the same joins the corpus: it leads further the
+/// next time. More would crowd out the whole ones, because what is cut short is decoded more often.
+const KEEP_DAMAGED_ONE_IN: u32 = 16;
 /// Longest input of random bytes.
 const MAX_RANDOM_BYTES: usize = 256;
 /// The most memory that all of it may ever have taken, in MiB: the corpora take a few, and an
@@ -53,12 +56,20 @@ const MAX_MEMORY_MIB: f64 = 256.0;
 /// What all threads count.
 #[derive(Default)]
 struct Counts {
-    executions: AtomicU64,
-    /// Inputs that were decoded.
-    accepted: AtomicU64,
+    of: [FormatCounts; Format::ALL.len()],
     /// The longest that one input took.
     slowest_nanos: AtomicU64,
     stop: AtomicBool,
+}
+
+/// What is counted of one format.
+#[derive(Default)]
+struct FormatCounts {
+    executions: AtomicU64,
+    /// Inputs that were decoded.
+    accepted: AtomicU64,
+    /// The lengths of those together.
+    accepted_bytes: AtomicU64,
 }
 
 struct Asked {
@@ -121,23 +132,26 @@ fn run(asked: &Asked) -> Result<ExitCode, String> {
 
 fn report(counts: &Counts, took: Duration, violations: usize) -> Result<ExitCode, String> {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    let per_second = get(&counts.executions) / took.as_secs_f64();
-    let accepted = get(&counts.accepted) / get(&counts.executions).max(1.0);
+    let mut executions = 0.0;
+    for (format, counts) in Format::ALL.iter().zip(&counts.of) {
+        let (all, accepted) = (get(&counts.executions), get(&counts.accepted));
+        let percent = 100.0 * accepted / all;
+        let mean = get(&counts.accepted_bytes) / accepted;
+        say(&format!(
+            "{format:?}: {all} inputs; {percent:.1} % decoded, which have {mean:.0} bytes on average"
+        ));
+        executions += all;
+    }
+    let per_second = executions / took.as_secs_f64();
+    let slowest = get(&counts.slowest_nanos) / 1e6;
     let memory = peak_memory_mib()?;
-    say(&format!(
-        "figure fuzz_executions {} count",
-        get(&counts.executions)
-    ));
+    let fits = memory <= MAX_MEMORY_MIB;
+    let verdict = |good| if good { "met" } else { "short" };
+    say(&format!("figure fuzz_executions {executions} count"));
     say(&format!(
         "figure fuzz_executions_per_second {per_second:.0} 1/s"
     ));
-    say(&format!("figure fuzz_accepted_share {accepted:.4} ratio"));
-    say(&format!(
-        "figure fuzz_slowest {:.3} ms",
-        get(&counts.slowest_nanos) / 1e6
-    ));
-    let fits = memory <= MAX_MEMORY_MIB;
-    let verdict = |good| if good { "met" } else { "short" };
+    say(&format!("figure fuzz_slowest {slowest:.3} ms"));
     say(&format!(
         "figure fuzz_peak_memory {memory:.1} MiB goal <= {MAX_MEMORY_MIB} {}",
         verdict(fits)
@@ -167,22 +181,20 @@ fn fuzz(seed: u64, thread: u64, end: Instant, counts: &Counts) -> Option<Violati
     let mut world = SmallWorld::new();
     while !counts.stop.load(Ordering::Relaxed) && Instant::now() < end {
         let format = Format::draw(&mut rng);
-        let input = input(format, &mut corpus, &mut runner, &mut world, &mut rng);
+        let is_new = rng.random_ratio(1, GENERATE_ONE_IN) || corpus.is_empty(format);
+        let input = if is_new {
+            corpus::generate(format, &mut runner, &mut world, &mut rng)
+        } else {
+            damaged(format, &corpus, &mut rng)
+        };
         let began = Instant::now();
-        let checked = check::check(format, &input, &mut world);
-        let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        counts.slowest_nanos.fetch_max(took, Ordering::Relaxed);
-        counts.executions.fetch_add(1, Ordering::Relaxed);
+        let checked = check::check(format, &input, &mut world, &mut rng);
+        counts.add(format, &checked, input.len(), began.elapsed());
         match checked {
-            Ok(accepted) => {
-                counts
-                    .accepted
-                    .fetch_add(u64::from(accepted), Ordering::Relaxed);
-                // What is decoded although it was damaged reaches further the next time.
-                if accepted {
-                    corpus.keep(format, input, &mut rng);
-                }
+            Ok(true) if is_new || rng.random_ratio(1, KEEP_DAMAGED_ONE_IN) => {
+                corpus.keep(format, input, &mut rng);
             }
+            Ok(_) => {}
             Err(violation) => {
                 counts.stop.store(true, Ordering::Relaxed);
                 return Some(violation);
@@ -192,24 +204,36 @@ fn fuzz(seed: u64, thread: u64, end: Instant, counts: &Counts) -> Option<Violati
     None
 }
 
-/// The next input: new, random, or a damaged one of the corpus.
-fn input(
-    format: Format,
-    corpus: &mut Corpus,
-    runner: &mut TestRunner,
-    world: &mut SmallWorld,
-    rng: &mut TestRng,
-) -> Vec<u8> {
-    if rng.random_ratio(1, GENERATE_ONE_IN) || corpus.is_empty(format) {
-        return corpus::generate(format, runner, world, rng);
+impl Counts {
+    fn add(
+        &self,
+        format: Format,
+        checked: &Result<bool, Violation>,
+        length: usize,
+        took: Duration,
+    ) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.slowest_nanos.fetch_max(nanos, Ordering::Relaxed);
+        if let Some(counts) = self.of.get(format as usize) {
+            counts.executions.fetch_add(1, Ordering::Relaxed);
+            if let Ok(true) = checked {
+                counts.accepted.fetch_add(1, Ordering::Relaxed);
+                counts
+                    .accepted_bytes
+                    .fetch_add(length as u64, Ordering::Relaxed);
+            }
+        }
     }
+}
+
+/// An input of random bytes, or a damaged one of the corpus.
+fn damaged(format: Format, corpus: &Corpus, rng: &mut TestRng) -> Vec<u8> {
     let mut input = if rng.random_ratio(1, RANDOM_ONE_IN) {
         let length = rng.random_range(0..MAX_RANDOM_BYTES);
         (0..length).map(|_| rng.random()).collect()
     } else {
         let mut input = corpus.draw(format, rng).to_vec();
-        let other = corpus.draw(format, rng);
-        mutate::mutate(&mut input, other, rng);
+        mutate::mutate(&mut input, corpus.draw(format, rng), rng);
         input
     };
     format.make_plausible(&mut input, rng);

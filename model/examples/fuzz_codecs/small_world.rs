@@ -1,13 +1,13 @@
 //! A data shard in which a few sessions contend for a few locks: where snapshots come from, and
-//! what decoded batches are given to.
+//! what decoded batches are tried on.
 //!
-//! Invariant: whatever was applied, its snapshot restores; and it begins anew before it grows large.
+//! Invariant: only its own batches are ever applied to it, and it begins anew before it grows large.
 
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Applied, Batch, ClusterId, Command, Effect, FencingToken, LockName, Machine, MetaCommand,
-    Millis, NodeId, Outcome, Owner, Priority, Reply, Serial, SessionId, ShardId, Timestamp,
+    Applied, Batch, ClusterId, Command, Effect, LockName, Machine, MetaCommand, Millis, NodeId,
+    Outcome, Owner, Priority, Reply, Serial, SessionId, ShardId, Timestamp,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement::place,
@@ -48,18 +48,15 @@ impl SmallWorld {
         &self.machine
     }
 
-    /// Goes on with a machine that was restored, for a while.
-    pub(crate) fn replace(&mut self, machine: Machine) {
-        self.machine = machine;
-        // Its clock may stand anywhere, and so may its serials: only its own batches go on.
-        self.batches = self.batches.saturating_add(MAX_BATCHES / 8);
-    }
-
-    /// Applies any batch.
-    pub(crate) fn apply(&mut self, batch: Batch) {
+    /// Applies a batch of its own.
+    pub(crate) fn step(&mut self, rng: &mut TestRng) {
+        if self.batches >= MAX_BATCHES {
+            *self = Self::new();
+        }
+        self.batches += 1;
+        let batch = self.batch(rng);
         let sessions: Vec<Option<SessionId>> = batch.commands.iter().map(asker).collect();
         let Applied { outcomes, effects } = self.machine.apply(batch);
-        assert_eq!(outcomes.len(), sessions.len(), "one outcome a command");
         for (outcome, session) in outcomes.into_iter().zip(sessions) {
             if let (Outcome::Done(reply), Some(session)) = (outcome, session) {
                 self.learn(session, reply);
@@ -70,16 +67,6 @@ impl SmallWorld {
                 self.learn(session, reply);
             }
         }
-        self.batches += 1;
-        if self.batches > MAX_BATCHES {
-            *self = Self::new();
-        }
-    }
-
-    /// Applies a batch of its own.
-    pub(crate) fn step(&mut self, rng: &mut TestRng) {
-        let batch = self.batch(rng);
-        self.apply(batch);
     }
 
     /// A batch that fits: most of its commands do something.

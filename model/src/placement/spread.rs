@@ -110,7 +110,7 @@ impl Spread {
         spread
     }
 
-    /// Does it.
+    /// Takes away what is too much, gives what is wanted, and evens out the loads.
     pub(super) fn settled(mut self) -> Settled {
         let shards: Vec<ShardId> = self.items.keys().copied().collect();
         for shard in &shards {

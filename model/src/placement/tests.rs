@@ -1,3 +1,5 @@
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
 
 fn node(id: u64, zone: &str) -> NodeRecord {
@@ -162,5 +164,67 @@ fn a_node_that_names_no_zone_is_a_zone_of_its_own() {
     let placement = place(&settings(8, 3), &nodes).unwrap();
     for (shard, voters) in placement.shards {
         assert_eq!(voters[1..], [NodeId(3), NodeId(4)], "{shard}");
+    }
+}
+
+/// Makes one change after another, each the first that a new computation names, until none is left.
+fn change_one_by_one(
+    mut present: BTreeMap<ShardId, BTreeSet<NodeId>>,
+    settled: impl Fn(&BTreeMap<ShardId, BTreeSet<NodeId>>) -> Settled,
+) {
+    for _ in 0..1_000 {
+        let target = settled(&present);
+        let mut changed = target
+            .order
+            .iter()
+            .filter(|shard| present[shard] != target.held[shard]);
+        let Some(shard) = changed.next() else {
+            assert_eq!(target.held, present);
+            return;
+        };
+        present.insert(*shard, target.held[shard].clone());
+    }
+    panic!("it goes round in circles: {present:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Only a part of the changes can be made at once, and what is left is computed anew.
+    #[test]
+    fn changing_one_shard_at_a_time_comes_to_an_end(
+        zones in vec(0..4_u64, 3..12),
+        picks in vec([0..12_u64, 0..12, 0..12], 1..40),
+    ) {
+        let count = zones.len() as u64;
+        let nodes: BTreeSet<NodeId> = (1..=count).map(NodeId).collect();
+        let names: Vec<String> = zones.iter().map(|zone| ["", "a", "b", "c"][*zone as usize].to_owned()).collect();
+        let voters: BTreeMap<ShardId, BTreeSet<NodeId>> = (0..)
+            .map(ShardId)
+            .zip(&picks)
+            .map(|(shard, picks)| {
+                let [a, b, c] = *picks;
+                // Three distinct ones: each is taken from those that are left.
+                let mut left: Vec<NodeId> = nodes.iter().copied().collect();
+                let picked = [a, b, c].map(|pick| left.remove(pick as usize % left.len()));
+                (shard, BTreeSet::from(picked))
+            })
+            .collect();
+        let first = |voters: &BTreeSet<NodeId>| voters.iter().copied().take(1).collect();
+        let present = voters.iter().map(|(shard, voters)| (*shard, first(voters)));
+        change_one_by_one(present.collect(), |present| {
+            leaders(voters.clone(), &leader_of_each(present.clone()).collect())
+        });
+        change_one_by_one(voters, |present| {
+            let items = present.iter().map(|(shard, held)| {
+                let item = Item { held: held.clone(), ..Item::new(3) };
+                (*shard, item)
+            });
+            let zones = Zones::new(nodes.iter().copied().zip(names.iter().map(String::as_str)));
+            Spread::new(zones, &nodes, &nodes, items.collect()).settled()
+        });
     }
 }

@@ -19,7 +19,7 @@ use lockstep_model::{
 use tokio::time::timeout_at;
 
 use super::error::Fault;
-use crate::router::{Router, unexpected};
+use crate::router::{RouteError, Router, unexpected};
 
 /// A checked acquisition.
 #[derive(Clone, Debug)]
@@ -70,9 +70,11 @@ pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Gr
                         .map(|(at, grant)| (shard, at, grant)),
                 );
             }
-            Err(fault) => {
-                give_back(router, acquisition.request.session, held).await?;
-                return Err(fault);
+            Err(failure) => {
+                if failure.is_final(acquisition.request) {
+                    give_back(router, acquisition.request.session, held).await?;
+                }
+                return Err(failure.into());
             }
         }
     }
@@ -87,6 +89,35 @@ fn deadline(wait: Wait) -> Option<Instant> {
     }
 }
 
+/// Why one shard did not grant.
+enum Failure {
+    /// It said so, and says so again to whoever repeats the request.
+    Refused(Refusal),
+    /// It was not heard.
+    Unanswered(Fault),
+}
+
+impl Failure {
+    /// True if no attempt at this request can succeed any more. Only then may the earlier shards'
+    /// grants be given back: another attempt, perhaps already under way at another node, is
+    /// answered with those same grants. What stays held otherwise is found by the repeated request.
+    fn is_final(&self, request: RequestId) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Unanswered(_) => request.serial.is_ephemeral(),
+        }
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Unanswered(fault) => fault,
+        }
+    }
+}
+
 /// Takes the locks of one shard. The command always carries the client's whole wait, so that a
 /// repeated request is the same request; where earlier shards have used up a part of it, the rest
 /// is watched over here.
@@ -96,32 +127,33 @@ async fn take(
     request: RequestId,
     command: Command,
     deadline: Option<Instant>,
-) -> Result<Vec<Grant>, Fault> {
+) -> Result<Vec<Grant>, Failure> {
     let mut reply = pin!(router.session_command(request.session, shard, command));
     let Some(deadline) = deadline else {
-        return granted(reply.await?);
+        return granted(reply.await);
     };
     if let Ok(reply) = timeout_at(deadline.into(), &mut reply).await {
-        return granted(reply?);
+        return granted(reply);
     }
     let cancel = Command::CancelWait {
         session: request.session,
         serial: request.serial,
     };
     let (reply, _cancelled) = tokio::join!(reply, router.command(shard, cancel));
-    match reply? {
-        Reply::Refused(Refusal::WaitCancelled { name }) => {
-            Err(Refusal::WaitTimedOut { name }.into())
+    match granted(reply) {
+        Err(Failure::Refused(Refusal::WaitCancelled { name })) => {
+            Err(Failure::Refused(Refusal::WaitTimedOut { name }))
         }
-        reply => granted(reply),
+        other => other,
     }
 }
 
-fn granted(reply: Reply) -> Result<Vec<Grant>, Fault> {
+fn granted(reply: Result<Reply, RouteError>) -> Result<Vec<Grant>, Failure> {
     match reply {
-        Reply::Granted(grants) => Ok(grants),
-        Reply::Refused(refusal) => Err(refusal.into()),
-        other => Err(unexpected(&other).into()),
+        Ok(Reply::Granted(grants)) => Ok(grants),
+        Ok(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
+        Ok(other) => Err(Failure::Unanswered(unexpected(&other).into())),
+        Err(error) => Err(Failure::Unanswered(error.into())),
     }
 }
 

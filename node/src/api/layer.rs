@@ -17,7 +17,8 @@ use tower::{Layer, Service};
 
 use super::error::Fault;
 
-/// Calls that may run at once on a node, streams included: each costs memory.
+/// Calls that may wait for their answer at once on a node: each costs memory. Streams count until
+/// they are open; how many of those a connection may have is bounded at the door.
 pub const MAX_CALLS: usize = 65_536;
 
 /// Makes [`Seen`] services.
@@ -91,7 +92,13 @@ where
                     .headers()
                     .get("grpc-status")
                     .map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
-                crate::metrics::get().call(&method, code, began.elapsed().as_secs_f64());
+                // Anyone can invent paths; metrics have a series only for methods that exist.
+                let known = if code == Code::Unimplemented {
+                    "unknown"
+                } else {
+                    &method
+                };
+                crate::metrics::get().call(known, code, began.elapsed().as_secs_f64());
                 if code != Code::Ok {
                     tracing::debug!(method, ?code, "call refused");
                 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use lockstep_model::Serial;
 use lockstep_model::{
     Answer, Command, LockName, Priority, Query, Refusal, Reply, SessionId, ShardId,
     command::{EndReason, RequestId},
@@ -22,7 +21,7 @@ use super::{
     convert,
     error::Fault,
     operation,
-    stream::{self, session_id, unary_serial},
+    stream::{self, acked_below, session_id, unary_serial},
 };
 use crate::{
     entry::Entry,
@@ -44,11 +43,12 @@ impl LockServer {
     }
 }
 
-fn request_id(session: u64, serial: u64) -> Result<RequestId, Fault> {
+fn request_id(session: u64, serial: u64, bound: u64) -> Result<RequestId, Fault> {
+    let serial = unary_serial(serial)?;
     Ok(RequestId {
         session: session_id(session)?,
-        serial: unary_serial(serial)?,
-        acked_below: Serial(0),
+        serial,
+        acked_below: acked_below(bound, serial)?,
     })
 }
 
@@ -168,7 +168,7 @@ impl LockService for LockServer {
         request: Request<pb::AcquireRequest>,
     ) -> Result<Response<pb::AcquireResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial)?;
+        let id = request_id(request.session_id, request.serial, request.acked_below)?;
         let acquisition = operation::acquisition(id, request.operation)?;
         let grants = detached(self.router()?, acquisition).await?;
         Ok(Response::new(pb::AcquireResponse {
@@ -181,7 +181,7 @@ impl LockService for LockServer {
         request: Request<pb::ReleaseRequest>,
     ) -> Result<Response<pb::ReleaseResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial)?;
+        let id = request_id(request.session_id, request.serial, request.acked_below)?;
         let router = self.router()?;
         let holds = operation::release(&router, id, request.operation).await?;
         Ok(Response::new(pb::ReleaseResponse { holds }))
@@ -203,7 +203,7 @@ impl LockService for LockServer {
         request: Request<pb::UpgradeRequest>,
     ) -> Result<Response<pb::UpgradeResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial)?;
+        let id = request_id(request.session_id, request.serial, request.acked_below)?;
         let router = self.router()?;
         let grant = operation::upgrade(&router, id, request.operation).await?;
         Ok(Response::new(pb::UpgradeResponse {
@@ -216,7 +216,7 @@ impl LockService for LockServer {
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial)?;
+        let id = request_id(request.session_id, request.serial, request.acked_below)?;
         let router = self.router()?;
         let token = operation::downgrade(&router, id, request.operation).await?;
         Ok(Response::new(pb::DowngradeResponse { token: token.0 }))

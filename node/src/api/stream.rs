@@ -166,10 +166,11 @@ impl SessionStream {
 
     fn operate(&mut self, session: SessionId, operation: pb::Operation) -> Result<(), Status> {
         let serial = serial(operation.serial)?;
+        let acked_below = acked_below(operation.acked_below, serial)?;
         let request = RequestId {
             session,
             serial,
-            acked_below: Serial(operation.acked_below),
+            acked_below,
         };
         if self.blocked_in.len() >= MAX_PENDING {
             self.blocked_in.clear();
@@ -289,6 +290,20 @@ fn serial(serial: u64) -> Result<Serial, Fault> {
         )),
         serial => Ok(serial),
     }
+}
+
+/// What the client has the answers of: at most all before this operation.
+///
+/// # Errors
+/// If it is beyond the operation's own serial.
+pub fn acked_below(bound: u64, serial: Serial) -> Result<Serial, Fault> {
+    if bound > serial.0 {
+        return Err(Fault::invalid(
+            "acked_below",
+            format!("is {bound}; must be at most the operation's own serial, {serial}"),
+        ));
+    }
+    Ok(Serial(bound))
 }
 
 /// A unary call's serial: the client's, or one that is good for this call alone.

@@ -3,11 +3,14 @@
 //! Invariant: a request that was put on the stream and not answered has an unknown outcome; one
 //! that never got there was not done. Each caller is told which.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use lockstep_model::{Answer, Millis, NodeId, Reply, ShardId};
 use lockstep_proto::raft::v1 as pb;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +20,8 @@ use crate::request::{Request, RequestError, Response};
 /// Requests that wait for the stream, or to be written to it: beyond that callers are told to
 /// come back, instead of memory filling up for a peer that does not keep up.
 const MAX_WAITING: usize = 4_096;
+/// How long the stream may take to open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests of one peer that may be unanswered, blocked acquisitions among them.
 const MAX_PENDING: usize = 262_144;
 
@@ -97,13 +102,16 @@ impl Worker {
     async fn connected(&mut self, first: Call) {
         let (out, outgoing) = mpsc::channel(MAX_WAITING);
         // The callee answers the call itself at once, so nothing is under way before it is open.
-        let mut incoming = match self.client.execute(ReceiverStream::new(outgoing)).await {
+        let opening = self.client.execute(ReceiverStream::new(outgoing));
+        let opened = match timeout(OPEN_TIMEOUT, opening).await {
+            Ok(opened) => opened.map_err(|status| status.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        };
+        let mut incoming = match opened {
             Ok(response) => response.into_inner(),
-            Err(status) => {
-                tracing::debug!(node = %self.node, %status, "peer not reached");
-                let _ = first
-                    .answer
-                    .send(Err(RequestError::Unreachable { node: self.node }));
+            Err(words) => {
+                tracing::debug!(node = %self.node, words, "peer not reached");
+                self.refuse(first);
                 return;
             }
         };
@@ -128,7 +136,22 @@ impl Worker {
         }
     }
 
+    /// Nothing that waits was done, and none of it needs to find that out by itself.
+    fn refuse(&mut self, first: Call) {
+        let mut call = Some(first);
+        while let Some(refused) = call {
+            let _ = refused
+                .answer
+                .send(Err(RequestError::Unreachable { node: self.node }));
+            call = self.waiting.try_recv().ok();
+        }
+    }
+
     async fn send(&mut self, call: Call, out: &mpsc::Sender<pb::ExecuteRequest>) -> bool {
+        if call.answer.is_closed() {
+            // Its caller is gone: carrying it out would take what nobody knows of.
+            return true;
+        }
         if self.pending.len() >= MAX_PENDING {
             self.pending.retain(|_, answer| !answer.is_closed());
             if self.pending.len() >= MAX_PENDING {

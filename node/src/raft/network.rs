@@ -3,16 +3,9 @@
 //! Invariant: nothing here blocks Raft for longer than it asked for: every exchange has a timeout,
 //! and a stream that stops making progress is given up.
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::Stream;
 use lockstep_model::{NodeId, ShardId};
 use lockstep_proto::raft::v1 as pb;
 use openraft::{
@@ -26,25 +19,23 @@ use openraft::{
     },
 };
 use tokio::time::timeout;
-use tonic::Streaming;
 
 use super::{
-    snapshot_send,
+    append_stream, snapshot_send,
     types::{PeerAddress, Snapshot, SnapshotBytes, TypeConfig, Vote},
     wire,
 };
 use crate::peer::{Peer, Peers};
 
-/// How long a follower may be silent while it owes answers. Longer than any fsync that is not a
-/// fault, shorter than what a client would wait.
-const STALL: Duration = Duration::from_secs(4);
+/// How long an append stream may take to open at the least: a connection may have to be made.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A message did not get through, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Failure(String);
 
-fn unreachable(words: impl ToString) -> RPCError<TypeConfig> {
+pub(super) fn unreachable(words: impl ToString) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(&Failure(words.to_string())))
 }
 
@@ -140,38 +131,14 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let mut client = self.peer()?.client();
-            let sent = Arc::new(AtomicU64::new(0));
-            let counted = Arc::clone(&sent);
-            let mut to = Some(self.to.clone());
-            let requests = input.map(move |request| {
-                counted.fetch_add(1, Ordering::Relaxed);
-                wire::append(to.take(), request)
-            });
-            let answers = timeout(
-                option.soft_ttl().max(Duration::from_secs(1)),
-                client.append(requests),
-            )
-            .await
-            .map_err(|_| unreachable("the append stream did not open in time"))?
-            .map_err(|status| unreachable(status.message()))?
-            .into_inner();
-            let answers = stream::unfold(
-                Some(Answers {
-                    answers,
-                    sent,
-                    got: 0,
-                }),
-                |state| async move {
-                    let mut state = state?;
-                    match state.next().await {
-                        Some(Ok(result)) => Some((Ok(result), Some(state))),
-                        Some(Err(error)) => Some((Err(error), None)),
-                        None => None,
-                    }
-                },
-            );
-            Ok(Box::pin(answers) as BoxStream<'s, _>)
+            let client = self.peer()?.client();
+            let open_timeout = option.soft_ttl().max(OPEN_TIMEOUT);
+            Ok(append_stream::open(
+                client,
+                self.to.clone(),
+                input,
+                open_timeout,
+            ))
         })
     }
 
@@ -226,36 +193,6 @@ impl RaftNetworkV2<TypeConfig> for Link {
             Err(network(
                 "the peer refused the hand-over: its log or vote differs",
             ))
-        }
-    }
-}
-
-/// The answers of one append stream.
-struct Answers {
-    answers: Streaming<pb::AppendResponse>,
-    sent: Arc<AtomicU64>,
-    got: u64,
-}
-
-impl Answers {
-    /// The next answer. Waits for ever while nothing is owed, and [`STALL`] at most while something is.
-    async fn next(
-        &mut self,
-    ) -> Option<Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>> {
-        loop {
-            let owed = self.sent.load(Ordering::Relaxed) > self.got;
-            match timeout(STALL, self.answers.message()).await {
-                Ok(Ok(Some(answer))) => {
-                    self.got += 1;
-                    return Some(wire::to_append_result(answer).map_err(unreachable));
-                }
-                Ok(Ok(None)) => return None,
-                Ok(Err(status)) => return Some(Err(unreachable(status.message()))),
-                Err(_) if owed => {
-                    return Some(Err(unreachable("the follower owes answers and is silent")));
-                }
-                Err(_) => {}
-            }
         }
     }
 }

@@ -195,12 +195,10 @@ impl PeerService for PeerServer {
 
     async fn probe(
         &self,
-        request: Request<pb::ProbeRequest>,
+        _request: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeResponse>, Status> {
         let ready = self.entry.ready().is_ok();
-        Ok(Response::new(
-            self.lobby.probe(&request.into_inner(), ready),
-        ))
+        Ok(Response::new(self.lobby.probe(ready)))
     }
 
     async fn found(

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Millis, SessionId, Timestamp};
+use lockstep_model::{Millis, SessionId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -28,6 +28,9 @@ const OUTAGE: Duration = Duration::from_millis(1_000);
 pub enum KeepAlive {
     /// The session lives for this long from now.
     Alive(Millis),
+    /// The same, but the log says that it has less: that must be put right before it is confirmed,
+    /// because the next leader goes by the log.
+    Revived(Millis),
     /// There is no such session, or it is being ended.
     Gone,
     /// This replica does not lead, or has only just begun to.
@@ -71,19 +74,13 @@ struct Watch {
 #[derive(Default)]
 pub struct SessionClock {
     watch: Mutex<Option<Watch>>,
-    wait_deadline: Mutex<Option<Timestamp>>,
-    /// Woken when the earliest wait deadline changes or a session ends.
+    /// Woken when the earliest deadline of a wait changes or a session ends.
     pub changed: Notify,
 }
 
 impl SessionClock {
     /// Begins to watch: this replica leads, and these are its sessions.
-    pub fn start(
-        &self,
-        sessions: impl Iterator<Item = Start>,
-        wait: Option<Timestamp>,
-        now: Instant,
-    ) {
+    pub fn start(&self, sessions: impl Iterator<Item = Start>, now: Instant) {
         let sessions = sessions
             .map(|start| {
                 let ttl = Duration::from_millis(start.ttl.0);
@@ -103,7 +100,6 @@ impl SessionClock {
             sessions,
             last_tick: now,
         });
-        self.set_wait_deadline(wait);
     }
 
     /// Stops watching: the lead is lost.
@@ -120,12 +116,23 @@ impl SessionClock {
         match watch.sessions.get_mut(&session) {
             Some(watched) if !watched.ending => {
                 watched.deadline = Instant::now() + watched.ttl;
-                watched.written = watched.ttl;
-                KeepAlive::Alive(Millis(
-                    u64::try_from(watched.ttl.as_millis()).unwrap_or(u64::MAX),
-                ))
+                let ttl = millis(watched.ttl);
+                if watched.written < watched.ttl {
+                    KeepAlive::Revived(ttl)
+                } else {
+                    KeepAlive::Alive(ttl)
+                }
             }
             Some(_) | None => KeepAlive::Gone,
+        }
+    }
+
+    /// The log says now that the session has its whole TTL.
+    pub fn revived(&self, session: SessionId) {
+        if let Some(watch) = self.watch.lock().as_mut()
+            && let Some(watched) = watch.sessions.get_mut(&session)
+        {
+            watched.written = watched.ttl;
         }
     }
 
@@ -189,41 +196,15 @@ impl SessionClock {
                 && due.checkpoint.len() < MAX_PER_TICK
             {
                 watched.written = left;
-                due.checkpoint.push((
-                    *session,
-                    Millis(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-                ));
+                due.checkpoint.push((*session, millis(left)));
             }
         }
         due
     }
+}
 
-    /// The earliest time at which a wait is over.
-    pub fn set_wait_deadline(&self, deadline: Option<Timestamp>) {
-        *self.wait_deadline.lock() = deadline;
-        self.changed.notify_one();
-    }
-
-    /// The earliest time at which a wait is over.
-    #[must_use]
-    pub fn wait_deadline(&self) -> Option<Timestamp> {
-        *self.wait_deadline.lock()
-    }
-
-    /// How many sessions are watched.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.watch
-            .lock()
-            .as_ref()
-            .map_or(0, |watch| watch.sessions.len())
-    }
-
-    /// True if none is watched.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
+fn millis(duration: Duration) -> Millis {
+    Millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

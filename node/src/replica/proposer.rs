@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use lockstep_model::{
     Batch, Command, NodeId, Outcome, Reply, ShardId,
     command::{MAX_COMMANDS_PER_BATCH, Wait},
@@ -23,6 +24,9 @@ use crate::{clock, metrics, raft::types::BatchBytes, request::RequestError};
 
 /// Commands that wait to be batched. Beyond that callers are told to come back.
 const MAX_QUEUED: usize = 8_192;
+/// Bytes after which a batch takes no more commands; the largest single one is 33 KiB. Keeps
+/// messages between peers below their bound.
+const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Batches under way at once: while one is replicated the next one fills up, which is what makes
 /// batches large under load and small when idle.
 const MAX_IN_FLIGHT: usize = 2;
@@ -98,24 +102,25 @@ impl Worker {
             let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
                 return;
             };
-            if self
-                .queued
-                .recv_many(&mut proposals, MAX_COMMANDS_PER_BATCH)
-                .await
-                == 0
-            {
+            if !self.collect(&mut proposals).await {
                 return;
             }
             metrics::get().batch(proposals.len());
             let (commands, slots) = self.slots(&mut proposals);
-            let batch = BatchBytes(
-                Batch {
-                    at: clock::now(),
-                    commands,
-                }
-                .encode()
-                .into(),
-            );
+            let batch: Bytes = Batch {
+                at: clock::now(),
+                commands,
+            }
+            .encode()
+            .into();
+            // What cannot be read would stop every replica for good, so it never gets into the log.
+            if let Err(error) = Batch::decode(&batch) {
+                tracing::error!(shard = %self.shard, %error, "a batch cannot be read back");
+                let what = error.to_string();
+                fail(&self.waiters, slots, &RequestError::Malformed { what });
+                continue;
+            }
+            let batch = BatchBytes(batch);
             let (responder, committed, complete) = ProgressResponder::new();
             if let Err(fatal) = self.raft.client_write_ff(batch, Some(responder)).await {
                 tracing::error!(shard = %self.shard, %fatal, "the replica has stopped");
@@ -140,6 +145,24 @@ impl Worker {
         }
     }
 
+    /// Waits for a first command and takes what else is there, within the bounds of a batch. False
+    /// if there will be none.
+    async fn collect(&mut self, proposals: &mut Vec<Proposal>) -> bool {
+        let Some(first) = self.queued.recv().await else {
+            return false;
+        };
+        let mut bytes = weight(&first.command);
+        proposals.push(first);
+        while proposals.len() < MAX_COMMANDS_PER_BATCH
+            && bytes < MAX_BATCH_BYTES
+            && let Ok(next) = self.queued.try_recv()
+        {
+            bytes += weight(&next.command);
+            proposals.push(next);
+        }
+        true
+    }
+
     /// Separates commands from where their answers go; those that may block are registered.
     fn slots(&self, proposals: &mut Vec<Proposal>) -> (Vec<Command>, Vec<Slot>) {
         proposals
@@ -155,6 +178,38 @@ impl Worker {
                 (command, slot)
             })
             .unzip()
+    }
+}
+
+/// About how many bytes a command is encoded in; never less than half.
+fn weight(command: &Command) -> usize {
+    const REST: usize = 64;
+    REST + match command {
+        Command::Acquire { owner, locks, .. } => {
+            let names = locks.iter().map(|lock| lock.name.as_str().len() + 8);
+            owner.as_str().len() + names.sum::<usize>()
+        }
+        Command::ReleaseAll { grants, .. } => grants
+            .iter()
+            .map(|grant| grant.name.as_str().len() + 16)
+            .sum(),
+        Command::OpenSession { labels, .. } => labels
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 8)
+            .sum(),
+        Command::CheckpointSessions { remaining } => remaining.len() * 16,
+        Command::Release { name, .. }
+        | Command::Upgrade { name, .. }
+        | Command::Downgrade { name, .. } => name.as_str().len(),
+        Command::Meta(_) => MAX_BATCH_BYTES,
+        Command::ResumeSession { .. }
+        | Command::TouchShard { .. }
+        | Command::EndSession { .. }
+        | Command::ShardReleased { .. }
+        | Command::AttachSession { .. }
+        | Command::DetachSession { .. }
+        | Command::CancelWait { .. }
+        | Command::ExpireWaits => 0,
     }
 }
 
@@ -191,7 +246,7 @@ fn distribute(waiters: &Waiters, slots: Vec<Slot>, outcomes: Vec<Outcome>) {
             (Slot::Direct(answer), Outcome::Done(reply)) => {
                 let _ = answer.send(Ok(reply));
             }
-            (Slot::Waiting(key), Outcome::Done(reply)) => waiters.finish(key, Ok(reply)),
+            (Slot::Waiting(key), Outcome::Done(reply)) => waiters.finish(key, &Ok(reply)),
             (Slot::Waiting(_), Outcome::Pending) => {}
             // A command that cannot block was blocked: drop the answer, which tells its caller
             // that the outcome is unknown.
@@ -208,7 +263,7 @@ fn fail(waiters: &Waiters, slots: Vec<Slot>, error: &RequestError) {
             Slot::Direct(answer) => {
                 let _ = answer.send(Err(error.clone()));
             }
-            Slot::Waiting(key) => waiters.finish(key, Err(error.clone())),
+            Slot::Waiting(key) => waiters.finish(key, &Err(error.clone())),
         }
     }
 }

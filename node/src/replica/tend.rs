@@ -4,14 +4,20 @@
 //! quorum has just confirmed as leader, after its state has caught up with its own log.
 
 use std::{
-    sync::Arc,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Command, Machine, Reply, command::EndReason};
+use lockstep_model::{
+    Answer, Command, Machine, Query, Reply, ShardId, Timestamp, command::EndReason,
+};
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{Replica, balance::Balance, clock, reaper::Reaper};
@@ -38,9 +44,12 @@ pub async fn tend(
     let mut lead = Lead::Follows;
     let mut balance = Balance::default();
     let reaper = Reaper::new(Arc::clone(&replica), router);
+    let waits = WaitExpiry::default();
     loop {
+        let over = waits.next(&replica, lead);
         tokio::select! {
             () = stop.cancelled() => return,
+            () = over => {}
             changed = metrics.changed() => if changed.is_err() { return },
             _ = ticks.tick() => {}
             () = replica.clock.changed.notified() => {}
@@ -50,11 +59,15 @@ pub async fn tend(
             (seen.state, seen.current_leader)
         };
         directory.set_leader(replica.shard, leader.map(lockstep_model::NodeId));
+        if replica.shard == ShardId::META {
+            follow_tables(&replica, &directory);
+        }
         let leads = state == ServerState::Leader;
         lead = match (lead, leads) {
             (Lead::Follows, true) => begin(&replica).await,
             (Lead::Leads, true) => {
-                chores(&replica, &directory).await;
+                waits.expire(&replica);
+                chores(&replica);
                 reaper.wake();
                 balance.consider(&replica, &directory).await;
                 Lead::Leads
@@ -71,7 +84,7 @@ pub async fn tend(
 }
 
 /// Whether the leader's chores have begun.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Lead {
     Follows,
     Leads,
@@ -88,37 +101,63 @@ async fn begin(replica: &Replica) -> Lead {
             ttl: session.ttl,
             left: session.checkpoint,
         });
-        replica
-            .clock
-            .start(sessions, shard.next_wait_deadline(), Instant::now());
+        replica.clock.start(sessions, Instant::now());
     }
     tracing::info!(shard = %replica.shard, "leads");
     Lead::Leads
 }
 
-async fn chores(replica: &Arc<Replica>, directory: &Directory) {
-    if replica.shard == lockstep_model::ShardId::META {
-        let view = match replica
-            .machine
-            .read()
-            .query(&lockstep_model::Query::Cluster)
-        {
-            lockstep_model::Answer::Cluster(view) => view,
-            _ => None,
+/// Ends waits whose time is over.
+#[derive(Default)]
+struct WaitExpiry {
+    under_way: Arc<AtomicBool>,
+}
+
+impl WaitExpiry {
+    /// Returns when the earliest deadline of the shard's waits has come, if this replica leads.
+    fn next(&self, replica: &Replica, lead: Lead) -> impl Future<Output = ()> + use<> {
+        let deadline = match lead {
+            Lead::Leads if !self.under_way.load(Ordering::Acquire) => deadline(replica),
+            Lead::Leads | Lead::Follows => None,
         };
-        if let Some(view) = view {
-            directory.update(view);
+        async move {
+            match deadline {
+                Some(deadline) => sleep(Duration::from_millis(deadline.since(now()).0)).await,
+                None => std::future::pending().await,
+            }
         }
     }
-    if replica
-        .clock
-        .wait_deadline()
-        .is_some_and(|deadline| deadline <= now())
-    {
-        // Cleared first, so that it is proposed once; applying it tells the next one.
-        replica.clock.set_wait_deadline(None);
-        spawn_command(replica, Command::ExpireWaits);
+
+    /// Proposes to end the waits that are over; one proposal at a time.
+    fn expire(&self, replica: &Arc<Replica>) {
+        let over = deadline(replica).is_some_and(|deadline| deadline <= now());
+        if !over || self.under_way.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (replica, under_way) = (Arc::clone(replica), Arc::clone(&self.under_way));
+        tokio::spawn(async move {
+            propose(&replica, Command::ExpireWaits).await;
+            under_way.store(false, Ordering::Release);
+            replica.clock.changed.notify_one();
+        });
     }
+}
+
+fn deadline(replica: &Replica) -> Option<Timestamp> {
+    match &*replica.machine.read() {
+        Machine::Data(shard) => shard.next_wait_deadline(),
+        Machine::Meta(_) => None,
+    }
+}
+
+/// Every meta replica tells its node what the tables say.
+fn follow_tables(replica: &Replica, directory: &Directory) {
+    if let Answer::Cluster(Some(view)) = replica.machine.read().query(&Query::Cluster) {
+        directory.update(view);
+    }
+}
+
+fn chores(replica: &Arc<Replica>) {
     let due = replica.clock.tick(Instant::now());
     if !due.checkpoint.is_empty() {
         spawn_command(
@@ -136,11 +175,13 @@ async fn chores(replica: &Arc<Replica>, directory: &Directory) {
 
 fn spawn_command(replica: &Arc<Replica>, command: Command) {
     let replica = Arc::clone(replica);
-    tokio::spawn(async move {
-        if let Err(error) = replica.execute(Request::Command(command)).await {
-            tracing::debug!(shard = %replica.shard, %error, "a chore was not done; it comes again");
-        }
-    });
+    tokio::spawn(async move { propose(&replica, command).await });
+}
+
+async fn propose(replica: &Replica, command: Command) {
+    if let Err(error) = replica.execute(Request::Command(command)).await {
+        tracing::debug!(shard = %replica.shard, %error, "a chore was not done; it comes again");
+    }
 }
 
 /// Ends sessions whose time is over, if a quorum confirms that it is for this replica to say.

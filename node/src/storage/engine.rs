@@ -4,18 +4,18 @@
 //! fails with an error; it is never dropped silently.
 //!
 //! That decides how the write-ahead log (WAL) is recovered. RocksDB can reuse old WAL files, which
-//! saves a metadata update per sync, but then the end of the new records cannot be told from
-//! damage: what follows is the rest of an older file. Recovery has to stop silently at the first
-//! record that is not right (`PointInTime`), and a flipped bit in the middle of the WAL would
-//! silently undo all that was acknowledged after it - a forgotten vote among it. RocksDB itself
-//! therefore refuses to combine reuse with the stricter modes (`SanitizeOptions` in
-//! `db_impl_open.cc`). So files are not reused, and the mode is `TolerateCorruptedTailRecords`: an
-//! incomplete record at the very end - a write that the crash cut short, never acknowledged - is
-//! dropped, and a record that is complete and wrong makes opening fail. `AbsoluteConsistency`
-//! would also refuse the cut-short write, and so any node that lost power.
+//! saves a metadata update per sync. But then the end of the new records cannot be told from
+//! damage, for what follows is the rest of an older file; recovery (`PointInTime`, the only mode
+//! that RocksDB allows with it) stops there without a word, and where several files are live, it
+//! goes on only if sequence numbers follow each other - which they do not after a table file was
+//! adopted, so that acknowledged writes are lost (facebook/rocksdb#12918). So files are not reused,
+//! and the mode is `TolerateCorruptedTailRecords`: an incomplete record at the very end - a write
+//! that a crash cut short, never acknowledged - is dropped, and a record that is complete and wrong
+//! makes opening fail. `AbsoluteConsistency` would refuse the cut-short write too, and so any node
+//! that lost power.
 //!
-//! Closed WAL files are listed in the manifest with their sizes and are checked when opening, so a
-//! lost or shortened one is noticed too. For the last one, [`super::high_water`] sees to that.
+//! What that mode does not notice, a last file that ends too early or has a damaged length near its
+//! end, [`super::high_water`] does. Closed files are listed in the manifest with their sizes.
 
 use std::{fs::File, path::Path};
 

@@ -219,11 +219,13 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
                 .core
                 .apply(entry)
                 .map_err(|unreadable| io::Error::new(io::ErrorKind::InvalidData, unreadable))?;
-            if let Some(responder) = responder {
-                responder.send(outcomes);
-            }
+            // Effects first: a client that has its answer may act on it at once, and must find
+            // what it brought about (its session watched over) already there.
             if !effects.is_empty() {
                 self.sink.effects(effects);
+            }
+            if let Some(responder) = responder {
+                responder.send(outcomes);
             }
         }
         Ok(())

@@ -68,9 +68,9 @@ pub enum OpenError {
     /// Writes that were acknowledged are not there.
     #[error(
         "the database in {path} ends at write group {found}, but {acknowledged} was acknowledged: its \
-         write-ahead log was cut off or damaged. Nothing was changed. A node that forgot its votes \
-         must not vote again: have it removed from the cluster, empty its data directory, and \
-         start it again: it then joins as a new node and fetches everything from its peers"
+         write-ahead log was cut off or damaged. A node that has forgotten its votes must not vote \
+         again: have it removed from the cluster, empty its data directory, and start it again: it \
+         then joins as a new node and fetches everything from its peers"
     )]
     LostWrites {
         /// The directory.

@@ -253,6 +253,7 @@ pub mod session_response {
 pub struct StreamAttached {
     #[prost(uint64, tag = "1")]
     pub ttl_ms: u64,
+    /// The session's epoch after a resume; else 0.
     #[prost(uint64, tag = "2")]
     pub epoch: u64,
 }
@@ -359,6 +360,9 @@ pub struct AcquireRequest {
     pub serial: u64,
     #[prost(message, optional, tag = "3")]
     pub operation: ::core::option::Option<AcquireOperation>,
+    /// See `Operation.acked_below`.
+    #[prost(uint64, tag = "4")]
+    pub acked_below: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AcquireResponse {
@@ -373,6 +377,9 @@ pub struct ReleaseRequest {
     pub serial: u64,
     #[prost(message, optional, tag = "3")]
     pub operation: ::core::option::Option<ReleaseOperation>,
+    /// See `Operation.acked_below`.
+    #[prost(uint64, tag = "4")]
+    pub acked_below: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseResponse {
@@ -399,6 +406,9 @@ pub struct UpgradeRequest {
     pub serial: u64,
     #[prost(message, optional, tag = "3")]
     pub operation: ::core::option::Option<UpgradeOperation>,
+    /// See `Operation.acked_below`.
+    #[prost(uint64, tag = "4")]
+    pub acked_below: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpgradeResponse {
@@ -413,6 +423,9 @@ pub struct DowngradeRequest {
     pub serial: u64,
     #[prost(message, optional, tag = "3")]
     pub operation: ::core::option::Option<DowngradeOperation>,
+    /// See `Operation.acked_below`.
+    #[prost(uint64, tag = "4")]
+    pub acked_below: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeResponse {

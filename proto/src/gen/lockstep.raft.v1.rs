@@ -197,7 +197,7 @@ pub struct SnapshotChunk {
     pub offset: u64,
     #[prost(bytes = "bytes", tag = "2")]
     pub data: ::prost::bytes::Bytes,
-    /// CRC-32C of `data`.
+    /// CRC-32 (IEEE) of `data`.
     #[prost(uint32, tag = "3")]
     pub crc: u32,
 }
@@ -268,12 +268,8 @@ pub struct ExecuteError {
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ProbeRequest {
-    /// The asker's `--initial-nodes`, sorted: both sides must have been given the same.
-    #[prost(string, repeated, tag = "1")]
-    pub initial_nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProbeRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProbeResponse {
     #[prost(string, tag = "1")]
@@ -302,13 +298,11 @@ pub struct ProbeResponse {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FoundRequest {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub cluster_id: ::prost::bytes::Bytes,
     /// The callee's id.
-    #[prost(uint64, tag = "2")]
+    #[prost(uint64, tag = "1")]
     pub node_id: u64,
     /// An encoded `lockstep_model::MetaCommand::Found`.
-    #[prost(bytes = "bytes", tag = "3")]
+    #[prost(bytes = "bytes", tag = "2")]
     pub plan: ::prost::bytes::Bytes,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -500,3 +500,16 @@ fn an_operation_without_a_leader_is_sent_as_soon_as_there_is_one() {
     assert_eq!(operations(&sent), [(serial, serial)]);
     assert_eq!(rig.latest().address, Address::parse("node-2:7400").unwrap());
 }
+
+#[test]
+fn a_grant_that_comes_after_the_lease_is_no_grant() {
+    let mut rig = Rig::new(1);
+    let (serial, mut answer) = rig.submit(acquire(), None);
+    let sent = rig.sent();
+    // The process was stopped; all this was waiting in its sockets.
+    rig.now += TTL;
+    rig.confirm(&sent);
+    rig.answer(serial, granted(1));
+    let lost = Failure::Lost(Loss::Silence { ttl: TTL });
+    assert_eq!(answer.try_recv().unwrap(), Err(lost));
+}

@@ -142,16 +142,35 @@ impl<'a> Advance<'a> {
             (self.company(view, *node, removed), *node)
         });
         let removed = self.removal(view, target, added);
-        if added.is_none() && removed.is_none() {
-            let mut voters = view.voters.iter();
-            let away = voters.find(|node| !self.observed.is_healthy(view, **node));
-            return away.map_or(Next::Settled, |node| {
-                Next::Wait(Obstacle::VoterAway { shard, node: *node })
-            });
+        if let Some(node) = added {
+            let step = Step::AddLearner { shard, node };
+            return self.begin_if_safe(shard, view, added, removed, step);
         }
+        let Some(node) = removed else {
+            let mut voters = view.voters.iter().copied();
+            let away = voters.find(|node| !self.observed.is_healthy(view, *node));
+            let wait = |node| Next::Wait(Obstacle::VoterAway { shard, node });
+            return away.map_or(Next::Settled, wait);
+        };
+        if view.voters.len() <= self.observed.desired_voters(shard) {
+            return Next::Wait(Obstacle::NoNodeFree { shard, node });
+        }
+        let step = Step::RemoveReplica { shard, node };
+        let step = self.without_leading(shard, view, leader, node, step);
+        self.begin_if_safe(shard, view, added, removed, step)
+    }
+
+    fn begin_if_safe(
+        &self,
+        shard: ShardId,
+        view: &ShardView,
+        added: Option<NodeId>,
+        removed: Option<NodeId>,
+        step: Step,
+    ) -> Next {
         if !self.is_safe(view, added, removed) {
-            let node = added.or(removed).unwrap_or(leader);
-            return Next::Wait(self.voter_away(shard, view, node));
+            let otherwise = added.or(removed).unwrap_or_default();
+            return Next::Wait(self.voter_away(shard, view, otherwise));
         }
         let urgency = match removed.map(|node| self.observed.lifecycle(node)) {
             Some(Lifecycle::Lost) => Urgency::Lost,
@@ -159,18 +178,7 @@ impl<'a> Advance<'a> {
             Some(Lifecycle::Active) => Urgency::Uneven,
             None => Urgency::Missing,
         };
-        match (added, removed) {
-            (Some(node), _) => Next::Begin(urgency, Step::AddLearner { shard, node }),
-            (None, Some(node)) if view.voters.len() > self.observed.desired_voters(shard) => {
-                let step = Step::RemoveReplica { shard, node };
-                Next::Begin(
-                    urgency,
-                    self.without_leading(shard, view, leader, node, step),
-                )
-            }
-            (None, Some(node)) => Next::Wait(Obstacle::NoNodeFree { shard, node }),
-            (None, None) => Next::Settled,
-        }
+        Next::Begin(urgency, step)
     }
 
     /// The voter that goes next: a lost one, a draining one, then one that shares its zone with

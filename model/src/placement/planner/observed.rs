@@ -20,8 +20,9 @@ pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeState>,
     /// Every shard, the meta shard included.
     pub shards: BTreeMap<ShardId, ShardView>,
-    /// How many shards may have a replica on the move at once. 0: what was begun is finished, and
-    /// nothing else is.
+    /// How many shards may have a replica on the move at once, and how many leaderships are handed
+    /// over at once to spread them. 0: nothing new is begun, but what was begun is finished, and
+    /// leaderships leave draining nodes.
     pub limit: usize,
 }
 
@@ -138,6 +139,7 @@ impl Observed {
     }
 }
 
+/// How many of so many voters decide.
 pub(super) fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }

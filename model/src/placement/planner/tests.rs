@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::meta::MAX_VOTERS;
+use crate::meta::{MAX_VOTERS, Settings};
 
 mod scenarios;
 mod world;
@@ -342,10 +344,4 @@ proptest! {
     fn any_life_ends_settled(seed: u64) {
         live(seed);
     }
-}
-
-#[test]
-fn earlier_failures_do_not_return() {
-    // Handovers along a path begun in its middle, and undone, for ever.
-    live(14_224_065_978_830_332_081);
 }

@@ -19,7 +19,6 @@ fn started(left: Option<Millis>) -> (SessionClock, Instant) {
             left,
         }]
         .into_iter(),
-        None,
         now,
     );
     (clock, now)
@@ -51,6 +50,8 @@ fn a_silent_session_expires_after_its_ttl_and_is_written_down_before() {
     assert_eq!(written, [3_800, 2_800, 1_800, 800]);
     assert_eq!(clock.keep_alive(A), KeepAlive::Gone);
     clock.not_expired(&[A]);
+    assert_eq!(clock.keep_alive(A), KeepAlive::Revived(TTL));
+    clock.revived(A);
     assert_eq!(clock.keep_alive(A), KeepAlive::Alive(TTL));
 }
 

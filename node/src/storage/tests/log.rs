@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use futures::TryStreamExt;
 use lockstep_model::ShardId;
 use openraft::{
     LogState, RaftLogReader,
@@ -17,7 +18,7 @@ use super::{SHARD, all, append, batch, blank, id, open};
 use crate::{
     raft::types::{Entry, LogId, TypeConfig, Vote},
     storage::{
-        LogStore, MAX_READ_BYTES, Storage,
+        LogReader, LogStore, MAX_READ_BYTES, Storage,
         engine::Durability,
         family::Family,
         high_water,
@@ -270,8 +271,6 @@ async fn what_must_be_durable_is_synced_before_it_is_acknowledged() {
 
 #[tokio::test]
 async fn limited_reads_and_streams_cover_everything_in_pieces() {
-    use futures::TryStreamExt;
-
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     let mut log = storage.log_store(SHARD).await.unwrap();
@@ -279,30 +278,30 @@ async fn limited_reads_and_streams_cover_everything_in_pieces() {
     for index in 0..40 {
         append(&mut log, vec![batch(1, index, &big)]).await;
     }
-    // More than is kept in memory for readers, so some of it comes from the engine.
+    // More than is kept in memory for readers, so some of it comes from the engine; then all.
     let mut reader = log.get_log_reader().await;
-    let piece = reader.limited_get_log_entries(0, 40).await.unwrap();
-    assert!((1..40).contains(&piece.len()), "{} entries", piece.len());
-    let streamed: Vec<_> = reader
-        .entries_stream(0..40)
-        .await
-        .try_collect()
-        .await
-        .unwrap();
-    assert_eq!(
-        streamed
-            .iter()
-            .map(|entry| entry.log_id.index)
-            .collect::<Vec<_>>(),
-        (0..40).collect::<Vec<_>>()
-    );
+    assert_read_in_pieces(&mut reader).await;
+    drop(reader);
+    let (_storage, mut log) = reopened(storage, log, dir.path()).await;
+    let mut reader = log.get_log_reader().await;
+    assert_read_in_pieces(&mut reader).await;
 
     let huge = vec![7; 2 * MAX_READ_BYTES];
     append(&mut log, vec![batch(1, 40, &huge)]).await;
-    assert_eq!(
-        reader.limited_get_log_entries(40, 41).await.unwrap().len(),
-        1
-    );
+    let found = reader.limited_get_log_entries(40, 41).await.unwrap();
+    assert_eq!(found.len(), 1);
+}
+
+async fn assert_read_in_pieces(reader: &mut LogReader) {
+    let indexes =
+        |entries: &[Entry]| -> Vec<_> { entries.iter().map(|entry| entry.log_id.index).collect() };
+    for from in 0..38 {
+        let piece = reader.limited_get_log_entries(from, 40).await.unwrap();
+        assert_eq!(indexes(&piece), (from..from + 3).collect::<Vec<_>>());
+    }
+    let streamed = reader.entries_stream(0..40).await;
+    let streamed: Vec<_> = streamed.try_collect().await.unwrap();
+    assert_eq!(indexes(&streamed), (0..40).collect::<Vec<_>>());
 }
 
 #[tokio::test]

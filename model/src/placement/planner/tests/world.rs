@@ -7,7 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
-use crate::{meta::NodeRecord, placement::place};
+use crate::{
+    meta::{NodeRecord, Settings},
+    placement::place,
+};
 
 /// SplitMix64 (Steele, Lea, Flood, 2014): enough for tests, and a seed is one number.
 pub(super) struct Random(pub(super) u64);

@@ -1,0 +1,1 @@
+//! Nothing: the generator of `lockstep-proto` is the test beside it.
