@@ -1,10 +1,8 @@
 # Lockstep's entry points. `make` alone lists them.
 #
-# Why one profile, one target directory and `--workspace` everywhere: RocksDB is compiled from
-# source, about 15 minutes on two cores, and cargo compiles it again for every other profile and
-# for every other set of features of what its build script depends on. All targets below share one
-# compilation. A plain `cargo build` (another profile) and `cargo test -p lockstep-node` (other
-# features) give right results, but each compiles RocksDB once more.
+# Why one profile and one target directory everywhere: RocksDB is compiled from source, about 15
+# minutes on two cores, and cargo compiles it again for every other profile. All targets below share
+# one compilation; a plain `cargo build` (another profile) works, but compiles RocksDB once more.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -19,6 +17,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 CARGO_FLAGS := --release --locked
 BIN := $(CARGO_TARGET_DIR)/release
+# Compares the generated code with the .proto files, or writes it: a workspace of its own, see there.
+GENERATE := cargo test $(CARGO_FLAGS) --manifest-path proto/generate/Cargo.toml
 
 # For the targets that say so: make run ARGS=--check
 ARGS =
@@ -38,8 +38,6 @@ help: ## List the targets
 setup: ## Install or name what the build needs; says nothing when all is there
 	@scripts/setup.sh
 
-# `--examples` makes cargo count the development dependencies' features in, as `test` and `lint` do:
-# see above.
 build: setup ## Build all programs
 	cargo build $(CARGO_FLAGS) --workspace --bins --examples
 
@@ -48,6 +46,7 @@ run: build ## Start three nodes and show what their locks promise (ARGS=--check:
 
 # The tests with real processes run the programs of `build`, which `cargo test` does not renew.
 test: build ## Run all tests (ARGS="-- NAME": those whose names contain NAME)
+	$(GENERATE)
 	cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 
 # SIGINT lets a drill that takes too long end the nodes that it started.
@@ -72,7 +71,7 @@ fuzz: setup ## Feed the decoders random bytes for SECONDS=600
 	cargo run $(CARGO_FLAGS) -p lockstep-model --example fuzz_codecs -- --seconds $(SECONDS)
 
 gen: setup ## Generate proto/src/gen anew from the .proto files
-	LOCKSTEP_GEN=write cargo test $(CARGO_FLAGS) -p lockstep-proto
+	LOCKSTEP_GEN=write $(GENERATE)
 
 fmt: ## Format the code
 	cargo fmt --all

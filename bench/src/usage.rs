@@ -60,11 +60,11 @@ impl Usage {
     }
 }
 
-/// The processes that this one has started and that run this program, in the order of their ids.
+/// The processes that this one has started and that have not ended, in the order of their ids.
 ///
 /// # Errors
 /// If there is no `/proc`.
-pub fn children(program: &str) -> anyhow::Result<Vec<ProcessId>> {
+pub fn children() -> anyhow::Result<Vec<ProcessId>> {
     let parent = std::process::id().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").context("listing /proc")? {
@@ -76,10 +76,8 @@ pub fn children(program: &str) -> anyhow::Result<Vec<ProcessId>> {
         let Ok(stat) = fs::read_to_string(format!("/proc/{id}/stat")) else {
             continue;
         };
-        if let Some(stat) = Stat::parse(&stat)
-            && stat.program == program
-            && stat.fields.get(1) == Some(&parent.as_str())
-        {
+        let stat = Stat::parse(&stat);
+        if stat.is_some_and(|stat| stat.fields.get(1) == Some(&parent.as_str())) {
             found.push(ProcessId(id));
         }
     }
@@ -87,20 +85,18 @@ pub fn children(program: &str) -> anyhow::Result<Vec<ProcessId>> {
     Ok(found)
 }
 
-/// A line of `/proc/PID/stat`. The program's name may hold blanks and brackets, and is cut off after
-/// 15 bytes.
+/// A line of `/proc/PID/stat`.
 struct Stat<'a> {
-    program: &'a str,
     /// From the state on: the third field of proc(5) is the first here.
     fields: Vec<&'a str>,
 }
 
 impl<'a> Stat<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        let (before, after) = line.rsplit_once(") ")?;
-        let (_id, program) = before.split_once(" (")?;
+        // The program's name is in brackets, and may hold blanks and brackets itself.
+        let (_name, after) = line.rsplit_once(") ")?;
         let fields = after.split_whitespace().collect();
-        Some(Self { program, fields })
+        Some(Self { fields })
     }
 
     fn processor_seconds(&self) -> Option<f64> {
@@ -148,7 +144,7 @@ mod tests {
     fn names_with_brackets_do_not_shift_the_fields() {
         let line = "42 (a) (b) S 7 42 42 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 9 0";
         let stat = Stat::parse(line).unwrap();
-        assert_eq!((stat.program, stat.fields[1]), ("a) (b", "7"));
+        assert_eq!(stat.fields[1], "7");
         assert_eq!(stat.processor_seconds(), Some(3.0));
     }
 

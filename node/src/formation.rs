@@ -98,7 +98,7 @@ impl Lobby {
     }
 
     fn wait_for(&self, round: u32, what: String) {
-        if round % ROUNDS_PER_LINE == 0 {
+        if round.is_multiple_of(ROUNDS_PER_LINE) {
             tracing::info!("not part of a cluster yet: waiting for {what}");
         }
         *self.waiting_for.lock() = what;

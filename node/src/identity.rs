@@ -109,7 +109,7 @@ impl Identity {
 pub fn founding_command(plan: &ClusterView) -> Command {
     Command::Meta(MetaCommand::Found {
         cluster: plan.cluster,
-        settings: plan.settings.clone(),
+        settings: plan.settings,
         nodes: plan.nodes.clone(),
         placement: plan.placement.clone(),
     })

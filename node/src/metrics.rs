@@ -174,7 +174,11 @@ impl Metrics {
         if let Some(router) = router {
             self.shards.look_up(router);
         }
-        for shard in storage.corruptions().iter().filter_map(CorruptRecord::shard) {
+        for shard in storage
+            .corruptions()
+            .iter()
+            .filter_map(CorruptRecord::shard)
+        {
             self.replica_stopped(shard);
         }
         self.storage.look_up(storage);

@@ -304,7 +304,7 @@ async fn replaced(mut follow: watch::Receiver<Option<NodeId>>, leader: NodeId) {
         }
     }
     // The directory is gone, and so is the node: nothing more will be seen.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn mismatch(response: &Response) -> RouteError {

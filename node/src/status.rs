@@ -39,7 +39,7 @@ pub fn ready(router: &Router) -> Result<(), NotReady> {
 pub fn local(router: &Router) -> Vec<raft_pb::Replica> {
     router
         .replicas()
-        .map(|replicas| replicas.values().map(|replica| describe(replica)).collect())
+        .map(|replicas| replicas.values().map(describe).collect())
         .unwrap_or_default()
 }
 

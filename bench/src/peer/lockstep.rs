@@ -14,8 +14,6 @@ use crate::{
     usage::{ProcessId, children},
 };
 
-/// The program that the nodes run.
-const NODE_PROGRAM: &str = "lockstep-node";
 /// The lock that all clients want.
 const HOT: &str = "bench/hot";
 /// Names tried for the lock of one shard before giving up: the ring gives a shard at least a third
@@ -43,11 +41,13 @@ impl Lockstep {
             own_group: true,
             ..ClusterOptions::new("bench")
         };
+        let before = children()?;
         let cluster = Cluster::start(options).await?;
         cluster
             .wait_leaders("every shard has a leader", |_| true)
             .await?;
-        let servers = children(NODE_PROGRAM)?;
+        let mut servers = children()?;
+        servers.retain(|process| !before.contains(process));
         anyhow::ensure!(
             servers.len() == cluster.size(),
             "{} processes of {} nodes are found",

@@ -34,6 +34,7 @@ impl MinorityRequest {
         Ok(Self(AcquireRequest {
             session_id: opened.into_inner().session_id,
             serial: 0,
+            acked_below: 0,
             operation: Some(AcquireOperation {
                 locks: vec![LockSpec {
                     name: format!("minority/{salt}"),

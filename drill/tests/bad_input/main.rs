@@ -219,6 +219,7 @@ async fn acquisitions(
     }
     for (what, operation) in cases {
         let request = AcquireRequest {
+            acked_below: 0,
             session_id,
             serial: 0,
             operation,
@@ -235,6 +236,7 @@ async fn acquisitions(
         (session_id, 1 << 63, INVALID),
     ] {
         let request = AcquireRequest {
+            acked_below: 0,
             session_id,
             serial,
             operation: Some(exclusive("a")),
@@ -276,6 +278,7 @@ async fn holds(
             .clone()
             .map(|(name, token)| ReleaseOperation { name, token });
         let request = ReleaseRequest {
+            acked_below: 0,
             session_id,
             serial,
             operation,
@@ -303,6 +306,7 @@ async fn holds(
             wait: None,
         });
         let request = UpgradeRequest {
+            acked_below: 0,
             session_id,
             serial,
             operation,
@@ -314,6 +318,7 @@ async fn holds(
         );
         let operation = hold.map(|(name, token)| DowngradeOperation { name, token });
         let request = DowngradeRequest {
+            acked_below: 0,
             session_id,
             serial,
             operation,
@@ -512,6 +517,7 @@ async fn still_well(cluster: &mut Cluster, session_id: u64) -> anyhow::Result<()
     ensure!(cluster.is_running(0), "the node has ended");
     cluster.wait_ready(0).await?;
     let request = AcquireRequest {
+        acked_below: 0,
         session_id,
         serial: 0,
         operation: Some(exclusive("well")),

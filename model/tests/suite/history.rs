@@ -235,7 +235,7 @@ impl Past {
             .chain([(name, token)])
             .map(|(name, token)| GiveBack {
                 name,
-                keep: u32::from(token.0 % 3 == 0),
+                keep: u32::from(token.0.is_multiple_of(3)),
                 token,
             })
             .collect()
@@ -331,7 +331,7 @@ impl Run {
         prop_assert_eq!(&completed, &naive, "completions of {:?}", &batch);
         let snapshot = self.plain.snapshot();
         prop_assert_eq!(&snapshot, &self.restored.snapshot());
-        if snapshot.len() % 3 == 0 {
+        if snapshot.len().is_multiple_of(3) {
             self.restored = Machine::restore(&snapshot).unwrap();
             prop_assert_eq!(&snapshot, &self.restored.snapshot());
         }
