@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use crate::door;
 
 pub mod execute;
+pub mod hearing;
 pub mod heartbeat;
 
 /// A client of a peer.
@@ -37,6 +38,8 @@ pub struct Peer {
     pub node: NodeId,
     address: String,
     client: PeerClient,
+    /// When it was last heard.
+    pub hearing: Arc<hearing::Hearing>,
     /// Heartbeats of all shards, together.
     pub heartbeats: heartbeat::Lane,
     /// Requests for shards that it leads.
@@ -94,10 +97,12 @@ impl Peers {
         }
         let client = client(address, &self.dial)?;
         let stop = self.stop.child_token();
+        let hearing = Arc::<hearing::Hearing>::default();
         let peer = Arc::new(Peer {
             node,
             address: address.to_owned(),
-            heartbeats: heartbeat::Lane::open(client.clone(), stop.clone()),
+            heartbeats: heartbeat::Lane::open(client.clone(), Arc::clone(&hearing), stop.clone()),
+            hearing,
             execute: execute::Lane::open(
                 node,
                 addressee(self.cluster, node, ShardId::META),

@@ -425,7 +425,13 @@ async fn streams(
     let said = vec![
         attached(),
         operate(1, acquire("s")),
-        operate(1, acquire("another")),
+        operate(
+            1,
+            Some(operation::Operation::Release(ReleaseOperation {
+                name: "s".to_owned(),
+                token: 1,
+            })),
+        ),
         operate(2, None),
         operate(3, acquire("")),
     ];

@@ -68,7 +68,7 @@ pub(super) struct Settled {
     pub(super) held: BTreeMap<ShardId, BTreeSet<NodeId>>,
     /// The shards that were given places, in the order in which they are to change if not all can
     /// at once. Of a path the last change comes first: it fills the empty node and leaves a shorter
-    /// path. Begun elsewhere, it could be undone by the next computation, and so for ever.
+    /// path. Begun in its middle, it could be undone by the next computation, and so for ever.
     pub(super) order: Vec<ShardId>,
 }
 

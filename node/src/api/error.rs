@@ -71,6 +71,21 @@ impl Fault {
         fault
     }
 
+    /// The request's bytes are no message of its kind. gRPC libraries call that an internal error,
+    /// which is wrong: the caller can do something about it.
+    #[must_use]
+    pub fn undecodable(words: &str) -> Option<Self> {
+        /// What tonic says of a message that prost cannot decode.
+        const SIGN: &str = "failed to decode Protobuf message";
+        words.contains(SIGN).then(|| {
+            Self::new(
+                Code::InvalidArgument,
+                "INVALID_ARGUMENT",
+                format!("{words}: encode the request by the .proto of this version"),
+            )
+        })
+    }
+
     /// This node is not part of a cluster yet, or is stopping.
     #[must_use]
     pub fn unavailable(reason: &'static str, message: impl Into<String>) -> Self {

@@ -86,7 +86,7 @@ where
         Box::pin(async move {
             let method = request.uri().path().trim_start_matches('/').to_owned();
             let began = Instant::now();
-            let response = inner.call(request).await;
+            let response = inner.call(request).await.map(blame_the_caller);
             if let Ok(response) = &response {
                 let code = response
                     .headers()
@@ -106,5 +106,16 @@ where
             drop(running);
             response
         })
+    }
+}
+
+/// Replaces the answer to bytes that are no message.
+fn blame_the_caller(response: http::Response<Body>) -> http::Response<Body> {
+    let fault = Status::from_header_map(response.headers())
+        .filter(|status| status.code() == Code::Internal)
+        .and_then(|status| Fault::undecodable(status.message()));
+    match fault {
+        Some(fault) => Status::from(fault).into_http(),
+        None => response,
     }
 }

@@ -3,8 +3,8 @@
 //! Invariant: an operation is checked whole before any part of it is carried out.
 
 use lockstep_model::{
-    Answer, Command, FencingToken, LockName, Millis, Query, Reply, SessionId, command::RequestId,
-    reply::Grant,
+    Answer, Command, FencingToken, LockName, Millis, Query, Refusal, Reply, SessionId,
+    command::RequestId, reply::Grant,
 };
 use lockstep_proto::lock::v1 as pb;
 
@@ -117,11 +117,14 @@ pub async fn renew(
     let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
     let name = convert::name("name", &operation.name)?;
     let token = convert::token("token", operation.token)?;
-    if !valid(router, name.clone(), token, Some(session)).await? {
-        let name = name.as_str().to_owned();
-        return Err(lockstep_model::Refusal::StaleToken { name, token }.into());
+    let held = valid(router, name.clone(), token, Some(session)).await?;
+    // Also where it is not held: that the session is gone is the more important news.
+    let ttl = router.keep_alive(session).await?;
+    if held {
+        return Ok(ttl);
     }
-    Ok(router.keep_alive(session).await?)
+    let name = name.as_str().to_owned();
+    Err(Refusal::StaleToken { name, token }.into())
 }
 
 /// Whether a token is that of a present holder.

@@ -82,7 +82,7 @@ impl SessionStream {
                     Ok(Some(message)) => self.take(session, message)?,
                     // Half-closed: what is pending is still answered.
                     Ok(None) => self.open = false,
-                    Err(_) => return Ok(()),
+                    Err(status) => return undecodable(&status).map_or(Ok(()), Err),
                 },
                 Some(event) = self.pending.next() => match event {
                     Event::Answer(response) => if !self.answer(response).await { return Ok(()) },
@@ -113,7 +113,9 @@ impl SessionStream {
     /// The first message names the session.
     async fn attach(&mut self) -> Result<Option<SessionId>, Status> {
         use pb::session_request::Request;
-        let Some(message) = self.requests.message().await? else {
+        let first = self.requests.message().await;
+        let first = first.map_err(|status| undecodable(&status).unwrap_or(status))?;
+        let Some(message) = first else {
             return Ok(None);
         };
         let Some(Request::Attach(attach)) = message.request else {
@@ -194,6 +196,11 @@ impl SessionStream {
         }));
         Ok(())
     }
+}
+
+/// The refusal of bytes that are no message; none if the connection failed.
+fn undecodable(status: &Status) -> Option<Status> {
+    Fault::undecodable(status.message()).map(Status::from)
 }
 
 async fn keep(router: Arc<Router>, session: SessionId, nonce: u64) -> Event {

@@ -3,7 +3,7 @@
 //! Invariant: a heartbeat that was asked for is answered or failed within its caller's timeout;
 //! none is held back longer than [`LINGER`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use lockstep_proto::raft::v1 as pb;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::PeerClient;
+use super::{PeerClient, hearing::Hearing};
 
 /// How long the first heartbeat waits for others: small against any heartbeat interval.
 const LINGER: Duration = Duration::from_millis(5);
@@ -32,10 +32,12 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub(super) fn open(client: PeerClient, stop: CancellationToken) -> Self {
+    pub(super) fn open(client: PeerClient, hearing: Arc<Hearing>, stop: CancellationToken) -> Self {
         let (beats, waiting) = mpsc::channel(MAX_WAITING);
         tokio::spawn(async move {
-            let _ = stop.run_until_cancelled_owned(run(client, waiting)).await;
+            let _ = stop
+                .run_until_cancelled_owned(run(client, hearing, waiting))
+                .await;
         });
         Self { beats }
     }
@@ -48,7 +50,7 @@ impl Lane {
     }
 }
 
-async fn run(client: PeerClient, mut waiting: mpsc::Receiver<Beat>) {
+async fn run(client: PeerClient, hearing: Arc<Hearing>, mut waiting: mpsc::Receiver<Beat>) {
     let mut beats = Vec::new();
     while waiting.recv_many(&mut beats, MAX_WAITING).await > 0 {
         sleep(LINGER).await;
@@ -62,9 +64,11 @@ async fn run(client: PeerClient, mut waiting: mpsc::Receiver<Beat>) {
             .map(|beat| (beat.request, beat.answer))
             .unzip();
         let mut client = client.clone();
+        let hearing = Arc::clone(&hearing);
         tokio::spawn(async move {
             let exchange = client.heartbeat(pb::HeartbeatRequest { heartbeats });
             if let Ok(Ok(response)) = timeout(TIMEOUT, exchange).await {
+                hearing.answered();
                 for (answer, response) in answers.into_iter().zip(response.into_inner().answers) {
                     let _ = answer.send(response);
                 }

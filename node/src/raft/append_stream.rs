@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tonic::Streaming;
 
 use super::{network::unreachable, types::TypeConfig, wire};
-use crate::peer::PeerClient;
+use crate::peer::{PeerClient, hearing::Hearing};
 
 /// How long a follower may be silent while it owes answers. Longer than any fsync that is not a
 /// fault, shorter than what a client would wait.
@@ -38,6 +38,7 @@ enum State<S> {
     /// Nothing was sent yet.
     Idle {
         client: PeerClient,
+        hearing: Arc<Hearing>,
         to: pb::Addressee,
         input: S,
     },
@@ -50,6 +51,7 @@ enum State<S> {
 /// The stream of answers. It opens the connection when Raft has a first request.
 pub fn open<'s, S>(
     client: PeerClient,
+    hearing: Arc<Hearing>,
     to: pb::Addressee,
     input: S,
     open_timeout: Duration,
@@ -57,15 +59,23 @@ pub fn open<'s, S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
-    let idle = State::Idle { client, to, input };
+    let idle = State::Idle {
+        client,
+        hearing,
+        to,
+        input,
+    };
     Box::pin(stream::unfold(idle, move |state| async move {
         let mut answers = match state {
-            State::Idle { client, to, input } => {
-                match begin(client, to, input, open_timeout).await? {
-                    Ok(answers) => answers,
-                    Err(failure) => return Some((Err(failure), State::Over)),
-                }
-            }
+            State::Idle {
+                client,
+                hearing,
+                to,
+                input,
+            } => match begin(client, hearing, to, input, open_timeout).await? {
+                Ok(answers) => answers,
+                Err(failure) => return Some((Err(failure), State::Over)),
+            },
             State::Open(answers) => answers,
             State::Over => return None,
         };
@@ -79,6 +89,7 @@ where
 /// Opens the call with the first request; none if there will be none.
 async fn begin<S>(
     mut client: PeerClient,
+    hearing: Arc<Hearing>,
     to: pb::Addressee,
     mut input: S,
     open_timeout: Duration,
@@ -87,6 +98,7 @@ where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
     let first = input.next().await?;
+    hearing.answers().await;
     let sent = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&sent);
     let mut to = Some(to);
@@ -97,6 +109,7 @@ where
     Some(match timeout(open_timeout, client.append(requests)).await {
         Ok(Ok(response)) => Ok(Answers {
             answers: response.into_inner(),
+            hearing,
             sent,
             got: 0,
         }),
@@ -108,6 +121,7 @@ where
 /// The answers of an open stream.
 struct Answers {
     answers: Streaming<pb::AppendResponse>,
+    hearing: Arc<Hearing>,
     sent: Arc<AtomicU64>,
     got: u64,
 }
@@ -120,6 +134,7 @@ impl Answers {
             match timeout(STALL, self.answers.message()).await {
                 Ok(Ok(Some(answer))) => {
                     self.got += 1;
+                    self.hearing.answered();
                     return Some(wire::to_append_result(answer).map_err(unreachable));
                 }
                 Ok(Ok(None)) => return None,

@@ -131,10 +131,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let client = self.peer()?.client();
+            let peer = self.peer()?;
+            let (client, hearing) = (peer.client(), Arc::clone(&peer.hearing));
             let open_timeout = option.soft_ttl().max(OPEN_TIMEOUT);
             Ok(append_stream::open(
                 client,
+                hearing,
                 self.to.clone(),
                 input,
                 open_timeout,
