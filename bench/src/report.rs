@@ -217,11 +217,13 @@ pub fn progress(round: usize, peer: &str, scenario: Scenario, run: &Measured) ->
         Scenario::Hot(clients) => format!("{clients} clients, one lock"),
     };
     format!(
-        "round {round}: {peer}, {what}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms; other programs kept {:.2} \
-         processors busy",
+        "round {round}: {peer}, {what}: {:.0}/s, p50 {:.2} ms, p99 {:.2} ms, CPU {:.3} + {:.3} s for \
+         1,000; other programs kept {:.2} processors busy",
         run.pairs_per_second(),
         ms(&run.pairs, 0.5),
         ms(&run.pairs, 0.99),
+        run.server_seconds(),
+        run.load_seconds(),
         run.disturbance(),
     )
 }

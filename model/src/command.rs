@@ -13,6 +13,7 @@ use crate::{
         Timestamp,
     },
     meta::{NodeRecord, Placement, Settings},
+    reply::Refusal,
 };
 
 /// Most locks in one acquisition: an all-or-nothing set is taken one after another, and each more
@@ -139,13 +140,18 @@ pub enum Command {
         /// The grant's token.
         token: FencingToken,
     },
-    /// Gives what several grants brought back, silently skipping stale ones: how an all-or-nothing
-    /// acquisition over several shards is undone. Repeating it changes nothing.
-    ReleaseAll {
-        /// Who asks.
+    /// Undoes what this shard granted to an acquisition over several shards that another shard has
+    /// refused. The acquisition's kept answer becomes that refusal, so it is undone at most once,
+    /// and never after its client has acknowledged the grant.
+    UndoAcquire {
+        /// Who asked for the locks.
         session: SessionId,
-        /// At most [`MAX_LOCKS_PER_ACQUIRE`].
+        /// The acquisition's serial.
+        serial: Serial,
+        /// What was granted: at most [`MAX_LOCKS_PER_ACQUIRE`]. Stale ones are skipped.
         grants: Vec<GiveBack>,
+        /// What the other shard said.
+        refusal: Refusal,
     },
     /// Shared to exclusive.
     Upgrade {

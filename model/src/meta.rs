@@ -63,7 +63,7 @@ impl Meta {
                 | Command::Acquire { .. }
                 | Command::CancelWait { .. }
                 | Command::Release { .. }
-                | Command::ReleaseAll { .. }
+                | Command::UndoAcquire { .. }
                 | Command::Upgrade { .. }
                 | Command::Downgrade { .. }
                 | Command::ExpireWaits => Outcome::Done(Reply::Refused(Refusal::WrongShard)),

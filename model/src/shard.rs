@@ -154,7 +154,12 @@ impl Shard {
                 return self.downgrade(request, name, token);
             }
             Command::CancelWait { session, serial } => self.cancel_wait(session, serial),
-            Command::ReleaseAll { session, grants } => self.release_all(session, &grants),
+            Command::UndoAcquire {
+                session,
+                serial,
+                grants,
+                refusal,
+            } => self.undo_acquire(session, serial, &grants, refusal),
             Command::ExpireWaits => self.expire_waits(),
             Command::OpenSession {
                 session,

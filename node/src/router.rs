@@ -338,7 +338,7 @@ fn repeatable(request: &Request) -> bool {
             | Command::AttachSession { .. }
             | Command::DetachSession { .. }
             | Command::CancelWait { .. }
-            | Command::ReleaseAll { .. }
+            | Command::UndoAcquire { .. }
             | Command::ExpireWaits
             | Command::ResumeSession { .. }
             | Command::Meta(_) => true,

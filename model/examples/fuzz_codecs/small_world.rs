@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Applied, Batch, ClusterId, Command, Effect, LockName, Machine, MetaCommand, Millis, NodeId,
-    Outcome, Owner, Priority, Reply, Serial, SessionId, ShardId, Timestamp,
+    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement::place,
@@ -162,13 +162,15 @@ impl SmallWorld {
                 name,
                 token,
             },
-            _ => Command::ReleaseAll {
+            _ => Command::UndoAcquire {
                 session,
+                serial: request.serial,
                 grants: vec![GiveBack {
                     name,
                     token,
                     keep: rng.random_range(0..2),
                 }],
+                refusal: Refusal::NoSuchWait,
             },
         }
     }
@@ -206,7 +208,7 @@ const fn asker(command: &Command) -> Option<SessionId> {
         | Command::DetachSession { .. }
         | Command::CancelWait { .. }
         | Command::Release { .. }
-        | Command::ReleaseAll { .. }
+        | Command::UndoAcquire { .. }
         | Command::Downgrade { .. }
         | Command::ExpireWaits
         | Command::Meta(_) => None,

@@ -61,7 +61,7 @@ mod tag {
     pub(super) const ACQUIRE: u8 = 9;
     pub(super) const CANCEL_WAIT: u8 = 10;
     pub(super) const RELEASE: u8 = 11;
-    pub(super) const RELEASE_ALL: u8 = 12;
+    pub(super) const UNDO_ACQUIRE: u8 = 12;
     pub(super) const UPGRADE: u8 = 13;
     pub(super) const DOWNGRADE: u8 = 14;
     pub(super) const EXPIRE_WAITS: u8 = 15;
@@ -146,7 +146,7 @@ impl Encode for Command {
             Self::Acquire { .. }
             | Self::CancelWait { .. }
             | Self::Release { .. }
-            | Self::ReleaseAll { .. }
+            | Self::UndoAcquire { .. }
             | Self::Upgrade { .. }
             | Self::Downgrade { .. }
             | Self::ExpireWaits => encode_lock_command(self, out),
@@ -184,10 +184,17 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
             name.encode_into(out);
             token.encode_into(out);
         }
-        Command::ReleaseAll { session, grants } => {
-            out.push(tag::RELEASE_ALL);
+        Command::UndoAcquire {
+            session,
+            serial,
+            grants,
+            refusal,
+        } => {
+            out.push(tag::UNDO_ACQUIRE);
             session.encode_into(out);
+            serial.encode_into(out);
             grants.encode_into(out);
+            refusal.encode_into(out);
         }
         Command::Upgrade {
             request,
@@ -284,9 +291,11 @@ fn decode_lock_command(tag: u8, input: &mut Reader<'_>) -> Result<Command, Decod
             name: Decode::decode_from(input)?,
             token: Decode::decode_from(input)?,
         },
-        tag::RELEASE_ALL => Command::ReleaseAll {
+        tag::UNDO_ACQUIRE => Command::UndoAcquire {
             session: Decode::decode_from(input)?,
+            serial: Decode::decode_from(input)?,
             grants: bounded_list::<GiveBack>(input, "number of grants", 0, MAX_LOCKS_PER_ACQUIRE)?,
+            refusal: Decode::decode_from(input)?,
         },
         tag::UPGRADE => Command::Upgrade {
             request: Decode::decode_from(input)?,

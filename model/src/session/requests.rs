@@ -93,6 +93,21 @@ impl Requests {
         }
     }
 
+    /// Turns a kept grant into a refusal. False if none is kept: it was retracted already, or the
+    /// client has acknowledged it.
+    pub(crate) fn retract(&mut self, serial: Serial, refusal: Refusal) -> bool {
+        match self.answers.get_mut(&serial) {
+            Some(Answered {
+                reply: reply @ Reply::Granted(_),
+                ..
+            }) => {
+                *reply = Reply::Refused(refusal);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// The bound only rises, and never into the ephemeral serials, which no client acknowledges.
     fn forget_below(&mut self, acked_below: Serial) {
         let acked_below = acked_below.min(Serial::FIRST_EPHEMERAL);

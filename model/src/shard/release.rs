@@ -1,7 +1,8 @@
 //! Giving holds back.
 //!
 //! Invariant: only the present token of a hold can release it, and only what was granted: what an
-//! acquisition of the same owner that still waits has taken stays with that acquisition.
+//! acquisition of the same owner that still waits has taken stays with that acquisition. An acquisition
+//! is undone at most once, and only as long as its client may not have heard of the grant.
 
 use super::{
     Shard, Step, open_member,
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     command::{GiveBack, Mode, RequestId, Wait},
-    id::{FencingToken, LockName, SessionId},
+    id::{FencingToken, LockName, Serial, SessionId},
     lock::{Hold, Upgrader},
     machine::Outcome,
     reply::{Refusal, Reply},
@@ -38,7 +39,19 @@ impl Shard {
         })
     }
 
-    pub(super) fn release_all(&mut self, session: SessionId, grants: &[GiveBack]) -> Reply {
+    pub(super) fn undo_acquire(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+        grants: &[GiveBack],
+        refusal: Refusal,
+    ) -> Reply {
+        let retracted = self
+            .member_mut(session)
+            .is_some_and(|member| member.requests.retract(serial, refusal));
+        if !retracted && !serial.is_ephemeral() {
+            return Reply::Done;
+        }
         for GiveBack { name, token, keep } in grants {
             if let Ok((hold, _)) = self.granted_hold(session, name, *token) {
                 hold.granted = hold.granted.min(*keep);

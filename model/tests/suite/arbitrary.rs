@@ -208,8 +208,14 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             name,
             token
         }),
-        (session(), vec(give_back(), 0..9))
-            .prop_map(|(session, grants)| Command::ReleaseAll { session, grants }),
+        (session(), serial(), vec(give_back(), 0..9), refusal()).prop_map(
+            |(session, serial, grants, refusal)| Command::UndoAcquire {
+                session,
+                serial,
+                grants,
+                refusal,
+            }
+        ),
         (request(), name(), token(), wait()).prop_map(|(request, name, token, wait)| {
             Command::Upgrade {
                 request,

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use lockstep_model::{
     Answer, Batch, ClusterId, Command, DecodeError, FencingToken, LockName, Machine, MetaCommand,
-    Millis, NodeId, Owner, Priority, Query, Reply, Serial, SessionId, ShardId, Timestamp,
+    Millis, NodeId, Owner, Priority, Query, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
     codec::FORMAT_VERSION,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Placement, Settings},
@@ -349,13 +349,17 @@ fn every_command() -> Batch {
             name: name(),
             token,
         },
-        Command::ReleaseAll {
+        Command::UndoAcquire {
             session,
+            serial: Serial(300),
             grants: vec![GiveBack {
                 name: name(),
                 token,
                 keep: 2,
             }],
+            refusal: Refusal::Unavailable {
+                name: "m".to_owned(),
+            },
         },
         Command::Upgrade {
             request,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
-    Priority, Reply, Serial, SessionId, ShardId, Timestamp,
+    Priority, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{Answer, LockView, Query},
     shard::{Counts, Shard},
@@ -40,7 +40,8 @@ struct Action {
 enum Kind {
     Acquire,
     Release,
-    ReleaseAll,
+    Undo,
+    UndoAny,
     ReleaseStale,
     Cancel,
     Upgrade,
@@ -55,7 +56,8 @@ fn action() -> impl Strategy<Value = Action> {
     let kind = prop_oneof![
         30 => Just(Kind::Acquire),
         20 => Just(Kind::Release),
-        2 => Just(Kind::ReleaseAll),
+        2 => Just(Kind::Undo),
+        2 => Just(Kind::UndoAny),
         2 => Just(Kind::ReleaseStale),
         5 => Just(Kind::Cancel),
         8 => Just(Kind::Upgrade),
@@ -108,7 +110,7 @@ impl Past {
         let session = SessionId(action.session);
         Some(match action.kind {
             Kind::Acquire => self.acquire(action),
-            Kind::Release | Kind::Downgrade | Kind::Upgrade | Kind::ReleaseAll => {
+            Kind::Release | Kind::Downgrade | Kind::Upgrade | Kind::UndoAny => {
                 let (holder, name, token) = self.hold(action, naive)?;
                 let request = self.request(holder, action);
                 match action.kind {
@@ -128,12 +130,15 @@ impl Past {
                         token,
                         wait: wait(action),
                     },
-                    _ => Command::ReleaseAll {
+                    _ => Command::UndoAcquire {
                         session: holder,
+                        serial: request.serial,
                         grants: self.grants(name, token),
+                        refusal: Refusal::NoSuchWait,
                     },
                 }
             }
+            Kind::Undo => undo(action, naive)?,
             Kind::ReleaseStale => {
                 let (name, token) = self.token(action)?;
                 Command::Release {
@@ -244,6 +249,31 @@ impl Past {
     fn earlier(&self, action: &Action) -> Option<Command> {
         (!self.commands.is_empty()).then(|| action.pick.get(&self.commands).clone())
     }
+}
+
+/// Undoes something that was granted, or was undone already.
+fn undo(action: &Action, naive: &Naive) -> Option<Command> {
+    let kept: Vec<_> = naive.answered.iter().collect();
+    let (session, serial, _, reply) = (!kept.is_empty()).then(|| *action.pick.get(&kept))?;
+    let grants = match reply {
+        Reply::Granted(grants) => grants.as_slice(),
+        _ => &[],
+    };
+    Some(Command::UndoAcquire {
+        session: *session,
+        serial: *serial,
+        grants: grants
+            .iter()
+            .map(|grant| GiveBack {
+                name: grant.name.clone(),
+                token: grant.token,
+                keep: grant.holds - 1,
+            })
+            .collect(),
+        refusal: Refusal::Unavailable {
+            name: "elsewhere".to_owned(),
+        },
+    })
 }
 
 fn wait(action: &Action) -> Wait {

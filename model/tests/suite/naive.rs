@@ -19,7 +19,7 @@ pub(crate) struct Naive {
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) locks: BTreeMap<LockName, Lock>,
     ended: Vec<(SessionId, EndReason)>,
-    answered: Vec<(SessionId, Serial, Command, Reply)>,
+    pub answered: Vec<(SessionId, Serial, Command, Reply)>,
     acked: BTreeMap<SessionId, Serial>,
     last_token: u64,
     changed: Vec<LockName>,
@@ -209,7 +209,23 @@ impl Naive {
                 let name = self.waits_for(*session, *serial).to_string();
                 self.end_wait(*session, *serial, Refusal::WaitCancelled { name });
             }
-            Command::ReleaseAll { session, grants } => {
+            Command::UndoAcquire {
+                session,
+                serial,
+                grants,
+                refusal,
+            } => {
+                let kept = self
+                    .answered
+                    .iter_mut()
+                    .find(|(who, which, ..)| who == session && which == serial);
+                match kept {
+                    Some((.., reply @ Reply::Granted(_))) => {
+                        *reply = Reply::Refused(refusal.clone());
+                    }
+                    _ if serial.is_ephemeral() => {}
+                    _ => return Reply::Done,
+                }
                 for GiveBack { name, token, keep } in grants {
                     while self
                         .granted(*session, name, *token)

@@ -2,7 +2,7 @@
 
 use lockstep_model::{
     Answer, Command, FencingToken, Outcome, Query, Refusal, Reply, Serial,
-    command::{RequestId, Wait},
+    command::{GiveBack, RequestId, Wait},
     session::MAX_IN_FLIGHT,
 };
 
@@ -184,4 +184,64 @@ fn a_wait_is_cancelled_once() {
         world.apply(wait).0,
         Outcome::Done(Reply::Refused(cancelled))
     );
+}
+
+fn undo_of(serial: u64, token: FencingToken, keep: u32) -> Command {
+    Command::UndoAcquire {
+        session: A,
+        serial: Serial(serial),
+        grants: vec![GiveBack {
+            name: name("l"),
+            token,
+            keep,
+        }],
+        refusal: Refusal::Unavailable {
+            name: "elsewhere".to_owned(),
+        },
+    }
+}
+
+/// Undone once; who repeats the acquisition is told why, and a second undo finds nothing, even when
+/// the same hold was taken again.
+#[test]
+fn an_acquisition_is_undone_once() {
+    let mut world = World::new();
+    let token = world.take(A, "l", X);
+    let again = acquire(request(A, 70), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(again.clone()), granted("l", X, 1, 2));
+    assert_eq!(world.reply(undo_of(70, token, 1)), Reply::Done);
+    let elsewhere = Refusal::Unavailable {
+        name: "elsewhere".to_owned(),
+    };
+    assert_eq!(world.reply(again), Reply::Refused(elsewhere));
+    let third = acquire(request(A, 71), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(third), granted("l", X, 1, 2));
+    world.reply(undo_of(70, token, 1));
+    let release = |serial| Command::Release {
+        request: request(A, serial),
+        name: name("l"),
+        token,
+    };
+    assert_eq!(world.reply(release(72)), Reply::Released { holds: 1 });
+    assert_eq!(world.reply(release(73)), Reply::Released { holds: 0 });
+}
+
+/// A grant that its client has acknowledged is in use: an attempt that comes late cannot undo it.
+#[test]
+fn an_acknowledged_grant_is_not_undone() {
+    let mut world = World::new();
+    let first = acquire(request(A, 70), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(first), granted("l", X, 1, 1));
+    let acks = RequestId {
+        acked_below: Serial(71),
+        ..request(A, 71)
+    };
+    world.reply(acquire(acks, &[("m", X)], Wait::Try));
+    assert_eq!(world.reply(undo_of(70, FencingToken(1), 0)), Reply::Done);
+    let release = Command::Release {
+        request: request(A, 72),
+        name: name("l"),
+        token: FencingToken(1),
+    };
+    assert_eq!(world.reply(release), Reply::Released { holds: 0 });
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use lockstep_model::{
-    Command, Owner, Refusal, Reply, SessionId, ShardId,
+    Command, Owner, Refusal, Reply, ShardId,
     command::{GiveBack, LockSpec, RequestId, Wait},
     reply::Grant,
 };
@@ -71,8 +71,8 @@ pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Gr
                 );
             }
             Err(failure) => {
-                if failure.is_final(acquisition.request) {
-                    give_back(router, acquisition.request.session, held).await?;
+                if let Some(refusal) = failure.undoes(acquisition.request) {
+                    undo(router, acquisition.request, held, refusal).await?;
                 }
                 return Err(failure.into());
             }
@@ -98,13 +98,21 @@ enum Failure {
 }
 
 impl Failure {
-    /// True if no attempt at this request can succeed any more. Only then may the earlier shards'
-    /// grants be given back: another attempt, perhaps already under way at another node, is
-    /// answered with those same grants. What stays held otherwise is found by the repeated request.
-    fn is_final(&self, request: RequestId) -> bool {
+    /// Why the earlier shards' grants have to be undone; none if they must stay. They may go only
+    /// where no attempt at this request can succeed any more: another attempt, perhaps already
+    /// under way at another node, is answered with those same grants. What stays held is found by
+    /// the repeated request.
+    fn undoes(&self, request: RequestId) -> Option<Refusal> {
         match self {
-            Self::Refused(_) => true,
-            Self::Unanswered(_) => request.serial.is_ephemeral(),
+            // Another attempt has succeeded, and its client has said so: they are in use.
+            Self::Refused(Refusal::SerialForgotten { .. }) => None,
+            // Nothing keeps this answer, so the same request may find room later.
+            Self::Refused(Refusal::TooManyInFlight { .. }) if !request.serial.is_ephemeral() => {
+                None
+            }
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::Unanswered(_) if request.serial.is_ephemeral() => Some(Refusal::NoSuchWait),
+            Self::Unanswered(_) => None,
         }
     }
 }
@@ -157,15 +165,20 @@ fn granted(reply: Result<Reply, RouteError>) -> Result<Vec<Grant>, Failure> {
     }
 }
 
-/// Undoes grants: each lock is held as often as before.
+/// Undoes what an acquisition was granted, because of a refusal elsewhere: each lock is held as often
+/// as before.
 ///
 /// # Errors
 /// If a shard has no leader: then it ends with the session.
-pub async fn give_back(
+pub async fn undo(
     router: &Router,
-    session: SessionId,
+    request: RequestId,
     held: impl IntoIterator<Item = (ShardId, usize, Grant)>,
+    refusal: Refusal,
 ) -> Result<(), Fault> {
+    let RequestId {
+        session, serial, ..
+    } = request;
     let mut by_shard: BTreeMap<ShardId, Vec<GiveBack>> = BTreeMap::new();
     for (shard, _, grant) in held {
         let keep = grant.holds.saturating_sub(1);
@@ -177,7 +190,12 @@ pub async fn give_back(
         by_shard.entry(shard).or_default().push(undo);
     }
     for (shard, grants) in by_shard {
-        let command = Command::ReleaseAll { session, grants };
+        let command = Command::UndoAcquire {
+            session,
+            serial,
+            grants,
+            refusal: refusal.clone(),
+        };
         match router.session_command(session, shard, command).await? {
             Reply::Done
             | Reply::Refused(Refusal::NoSession { .. } | Refusal::SessionEnded { .. }) => {}
@@ -186,4 +204,51 @@ pub async fn give_back(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::{Serial, SessionId};
+
+    use super::*;
+
+    fn request(serial: u64) -> RequestId {
+        RequestId {
+            session: SessionId(1),
+            serial: Serial(serial),
+            acked_below: Serial(0),
+        }
+    }
+
+    /// An attempt that comes so late that its client has the grant from another attempt, and has
+    /// acknowledged it, must leave what it was granted alone.
+    #[test]
+    fn a_late_attempt_undoes_nothing() {
+        let forgotten = Failure::Refused(Refusal::SerialForgotten {
+            serial: 1,
+            acked_below: 2,
+        });
+        assert_eq!(forgotten.undoes(request(1)), None);
+    }
+
+    #[test]
+    fn what_a_repetition_may_still_get_is_not_undone() {
+        let full = || Failure::Refused(Refusal::TooManyInFlight { limit: 1 });
+        let unanswered =
+            || Failure::Unanswered(RouteError::Overloaded { shard: ShardId(1) }.into());
+        assert_eq!(full().undoes(request(1)), None);
+        assert_eq!(unanswered().undoes(request(1)), None);
+        let once = request(Serial::FIRST_EPHEMERAL.0 + 1);
+        assert!(full().undoes(once).is_some());
+        assert!(unanswered().undoes(once).is_some());
+    }
+
+    #[test]
+    fn a_refusal_undoes_what_came_before() {
+        let refusal = Refusal::Unavailable {
+            name: "l".to_owned(),
+        };
+        let failure = Failure::Refused(refusal.clone());
+        assert_eq!(failure.undoes(request(1)), Some(refusal));
+    }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    acquire::{Acquisition, acquire, give_back},
+    acquire::{Acquisition, acquire, undo},
     convert,
     error::Fault,
     operation,
@@ -347,8 +347,8 @@ async fn detached(
             let held = grants
                 .into_iter()
                 .map(|grant| (router.directory().shard_of_lock(&grant.name), 0, grant));
-            if let Err(fault) = give_back(&router, request.session, held).await {
-                tracing::debug!(session = %request.session, reason = fault.reason, "not given back");
+            if let Err(fault) = undo(&router, request, held, Refusal::NoSuchWait).await {
+                tracing::debug!(session = %request.session, reason = fault.reason, "not undone");
             }
         }
     });

@@ -189,7 +189,7 @@ fn weight(command: &Command) -> usize {
             let names = locks.iter().map(|lock| lock.name.as_str().len() + 8);
             owner.as_str().len() + names.sum::<usize>()
         }
-        Command::ReleaseAll { grants, .. } => grants
+        Command::UndoAcquire { grants, .. } => grants
             .iter()
             .map(|grant| grant.name.as_str().len() + 16)
             .sum(),
@@ -229,7 +229,7 @@ fn blocking(command: &Command) -> Option<Key> {
         | Command::DetachSession { .. }
         | Command::CancelWait { .. }
         | Command::Release { .. }
-        | Command::ReleaseAll { .. }
+        | Command::UndoAcquire { .. }
         | Command::Downgrade { .. }
         | Command::ExpireWaits
         | Command::Meta(_) => return None,
