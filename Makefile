@@ -55,7 +55,7 @@ e2e: build ## Run short drills on real processes under load, at most ten minutes
 	@echo 'The scenarios on Kubernetes come with the operator; until then: drills on real processes.'
 	@trap 'exit 130' INT; failed=0; for drill in $(E2E_DRILLS); do \
 		timeout --foreground --signal=INT --kill-after=20 $(E2E_LIMIT) \
-			'$(BIN)/lockstep-drill' "$$drill" --cycles 2 --clients 8 \
+			'$(BIN)/lockstep-drill' "$$drill" --cycles 5 --clients 32 \
 			|| { echo "drill $$drill failed with code $$?"; failed=1; }; \
 	done; exit "$$failed"
 

@@ -1,7 +1,8 @@
-//! When a peer was last heard: any answer of its counts.
+//! Whether a peer answers.
 //!
-//! Invariant: entries are sent only to a peer that answers. A leader that is not answered must not
-//! keep its followers from electing another by sending them entries again and again.
+//! Invariant: entries are sent only to a peer that answers, or of which nothing is known. A leader
+//! that is not answered must not keep its followers from electing another by sending them entries
+//! again and again; and a peer that nothing was asked of is not taken for silent.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -10,46 +11,55 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-/// A peer that has been silent for longer is not sent entries. Longer than heartbeats are apart.
+/// A peer that has owed an answer for longer is not sent entries. Longer than heartbeats are apart.
 const SILENT: Duration = Duration::from_millis(700);
 /// The longest that entries are held back. Longer than an election, so that there has been one.
 const HELD_BACK: Duration = Duration::from_secs(4);
 
-/// How long a peer has been silent.
+/// How long a peer has owed an answer.
 pub struct Hearing {
-    since: Instant,
-    /// Milliseconds from `since` to the last answer.
-    heard: AtomicU64,
+    began: Instant,
+    /// Milliseconds from `began` to the first question after the last answer; 0 if there is none.
+    asked: AtomicU64,
     again: Notify,
 }
 
 impl Default for Hearing {
-    /// Not heard yet, which counts as just heard: the first attempt is free.
+    /// Nothing was asked yet.
     fn default() -> Self {
         Self {
-            since: Instant::now(),
-            heard: AtomicU64::new(0),
+            began: Instant::now(),
+            asked: AtomicU64::new(0),
             again: Notify::new(),
         }
     }
 }
 
 impl Hearing {
+    /// Something was sent that the peer has to answer.
+    pub fn asked(&self) {
+        let now = self.elapsed().max(1);
+        // An earlier question that is still open counts.
+        let _ = self
+            .asked
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// The peer has answered something.
     pub fn answered(&self) {
-        self.heard.store(self.elapsed(), Ordering::Relaxed);
+        self.asked.store(0, Ordering::Relaxed);
         self.again.notify_waiters();
     }
 
     fn elapsed(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn is_silent(&self) -> bool {
-        let silence = self
-            .elapsed()
-            .saturating_sub(self.heard.load(Ordering::Relaxed));
-        Duration::from_millis(silence) > SILENT
+        match self.asked.load(Ordering::Relaxed) {
+            0 => false,
+            asked => Duration::from_millis(self.elapsed().saturating_sub(asked)) > SILENT,
+        }
     }
 
     /// Returns when the peer is not silent any more, or has been waited for long enough.
@@ -59,5 +69,27 @@ impl Hearing {
             // Either way it is tried.
             let _ = timeout(HELD_BACK, again).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_was_asked_makes_a_peer_silent() {
+        let hearing = Hearing {
+            began: Instant::now() - SILENT * 10,
+            ..Hearing::default()
+        };
+        assert!(!hearing.is_silent());
+        hearing.asked.store(1, Ordering::Relaxed);
+        assert!(hearing.is_silent());
+        hearing.asked();
+        assert!(hearing.is_silent());
+        hearing.answered();
+        assert!(!hearing.is_silent());
+        hearing.asked();
+        assert!(!hearing.is_silent());
     }
 }

@@ -66,6 +66,7 @@ async fn run(client: PeerClient, hearing: Arc<Hearing>, mut waiting: mpsc::Recei
         let mut client = client.clone();
         let hearing = Arc::clone(&hearing);
         tokio::spawn(async move {
+            hearing.asked();
             let exchange = client.heartbeat(pb::HeartbeatRequest { heartbeats });
             if let Ok(Ok(response)) = timeout(TIMEOUT, exchange).await {
                 hearing.answered();
