@@ -68,6 +68,24 @@ pub(crate) enum Action {
         #[command(subcommand)]
         action: SessionAction,
     },
+    /// Look at nodes, empty them, replace them
+    Node {
+        /// What to do with them
+        #[command(subcommand)]
+        action: NodeAction,
+    },
+    /// Look at shards
+    Shard {
+        /// What to do with them
+        #[command(subcommand)]
+        action: ShardAction,
+    },
+    /// Move leads
+    Leader {
+        /// What to do with them
+        #[command(subcommand)]
+        action: LeaderAction,
+    },
     /// Show nodes and shards, leaders and lag
     Status {
         /// Show it again every second until interrupted
@@ -146,6 +164,67 @@ pub(crate) enum SessionAction {
         /// Its id, as listed: 16 hexadecimal digits
         #[arg(value_parser = session_id)]
         id: SessionId,
+    },
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeAction {
+    /// List the nodes
+    Ls,
+    /// Move all replicas and leads away from a node, and wait until it is empty
+    ///
+    /// The node serves meanwhile. Afterwards it can be stopped and removed. `node activate` cancels.
+    Drain(NodeChange),
+    /// Take a node that was drained or replaced out of the cluster
+    Remove(NodeChange),
+    /// Declare a node lost, and wait until its replicas are replaced
+    ///
+    /// Refused where a shard would keep no majority. A node that comes back with its data is active
+    /// again; one whose place was taken is not.
+    Replace(NodeChange),
+    /// Make a draining or lost node active again
+    Activate(NodeChange),
+}
+
+/// A change of one node.
+#[derive(Debug, clap::Args)]
+pub(crate) struct NodeChange {
+    /// The node's id or name
+    pub(crate) node: String,
+    /// Refuse if the cluster's tables are not at this revision (see `status --output json`)
+    #[arg(long, value_name = "N")]
+    pub(crate) expected_revision: Option<u64>,
+    /// Do not wait until replicas have moved
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Wait at most so long (30s, 5m, 1h)
+    #[arg(long, value_name = "SPAN", default_value = "10m", value_parser = span::parse)]
+    pub(crate) timeout: Duration,
+}
+
+/// What to do with shards.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShardAction {
+    /// List the shards: leaders, replicas, lag
+    Ls,
+}
+
+/// What to do with leads.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeaderAction {
+    /// Have a node hand its leads over, now
+    ///
+    /// They are spread again after a while, unless the node is drained or stopped.
+    Transfer {
+        /// The node's id or name
+        node: String,
+        /// Only this shard's
+        #[arg(long)]
+        shard: Option<u32>,
+        /// To this node (id or name); to the one whose log is furthest otherwise
+        #[arg(long, value_name = "NODE")]
+        to: Option<String>,
     },
 }
 

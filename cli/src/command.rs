@@ -1,7 +1,9 @@
 //! The commands, one a file.
 
 pub(crate) mod completions;
+pub(crate) mod leader;
 pub(crate) mod lock;
+pub(crate) mod node;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod status;

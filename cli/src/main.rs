@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use lockstep_client::{Client, ClientConfig};
 
 use self::{
-    args::{Action, Args, LockAction, SessionAction},
+    args::{Action, Args, LeaderAction, LockAction, SessionAction, ShardAction},
     exit::Failure,
     output::Output,
 };
@@ -68,7 +68,12 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     match args.action {
         Action::Completions { shell } => command::completions::print(shell, output)?,
         Action::Version => command::version::print(output)?,
-        Action::Lock { .. } | Action::Session { .. } | Action::Status { .. } => {
+        Action::Lock { .. }
+        | Action::Session { .. }
+        | Action::Node { .. }
+        | Action::Shard { .. }
+        | Action::Leader { .. }
+        | Action::Status { .. } => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()
@@ -95,6 +100,13 @@ async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
             SessionAction::Ls { limit } => command::session::list(&client, limit, output).await?,
             SessionAction::Close { id } => command::session::close(&client, id, output).await?,
         },
+        Action::Node { action } => command::node::act(&client, action, output).await?,
+        Action::Shard {
+            action: ShardAction::Ls,
+        } => command::status::shards(&client, output).await?,
+        Action::Leader {
+            action: LeaderAction::Transfer { node, shard, to },
+        } => command::leader::transfer(&client, &node, shard, to.as_deref(), output).await?,
         Action::Status { watch } => command::status::show(&client, watch, output).await?,
         // These need no cluster and were done before.
         Action::Completions { .. } | Action::Version => {}

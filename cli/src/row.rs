@@ -9,8 +9,8 @@ use std::{
 };
 
 use lockstep_client::{
-    ClusterStatus, Holder, LockInfo, Mode, NodeStatus, ReplicaStatus, SessionInfo, ShardStatus,
-    Waiter,
+    ClusterStatus, Holder, Lifecycle, LockInfo, Mode, NodeStatus, ReplicaStatus, SessionInfo,
+    ShardStatus, Waiter,
 };
 use serde::Serialize;
 
@@ -86,8 +86,40 @@ pub(crate) struct Closed {
 pub(crate) struct Status {
     pub(crate) cluster_id: String,
     pub(crate) answered_by: u64,
+    pub(crate) revision: u64,
+    pub(crate) replication_factor: u32,
+    pub(crate) settled: bool,
+    pub(crate) obstacles: Vec<String>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) shards: Vec<Shard>,
+}
+
+/// `node ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeList {
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// `shard ls`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShardList {
+    pub(crate) shards: Vec<Shard>,
+}
+
+/// `node drain`, `remove`, `replace` and `activate`.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeChanged {
+    pub(crate) node_id: u64,
+    pub(crate) revision: u64,
+    /// Replicas that the placement still gives it.
+    pub(crate) shards_placed: u32,
+}
+
+/// `leader transfer`.
+#[derive(Debug, Serialize)]
+pub(crate) struct LeadsTransferred {
+    pub(crate) transferred: Vec<u32>,
+    pub(crate) kept: Vec<u32>,
 }
 
 /// A node of `status`.
@@ -103,6 +135,8 @@ pub(crate) struct Node {
     pub(crate) ready: bool,
     pub(crate) shards_led: u32,
     pub(crate) shards_held: u32,
+    pub(crate) shards_placed: u32,
+    pub(crate) lifecycle: &'static str,
 }
 
 /// A shard of `status`.
@@ -136,6 +170,16 @@ pub(crate) const fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Shared => "shared",
         Mode::Exclusive => "exclusive",
+    }
+}
+
+/// A lifecycle as it is written everywhere.
+pub(crate) const fn lifecycle(lifecycle: Lifecycle) -> &'static str {
+    match lifecycle {
+        Lifecycle::Active => "active",
+        Lifecycle::Draining => "draining",
+        Lifecycle::Lost => "lost",
+        Lifecycle::Unknown => "unknown",
     }
 }
 
@@ -201,6 +245,10 @@ impl From<&ClusterStatus> for Status {
         Self {
             cluster_id: status.cluster_id.clone(),
             answered_by: status.answered_by.0,
+            revision: status.revision,
+            replication_factor: status.replication_factor,
+            settled: status.settled,
+            obstacles: status.obstacles.clone(),
             nodes: status.nodes.iter().map(Into::into).collect(),
             shards: status.shards.iter().map(Into::into).collect(),
         }
@@ -220,6 +268,8 @@ impl From<&NodeStatus> for Node {
             ready: node.ready,
             shards_led: node.shards_led,
             shards_held: node.shards_held,
+            shards_placed: node.shards_placed,
+            lifecycle: lifecycle(node.lifecycle),
         }
     }
 }

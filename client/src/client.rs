@@ -4,6 +4,7 @@
 //! nodes do.
 
 mod call;
+mod nodes;
 
 use std::{fmt, sync::Arc, time::Duration};
 

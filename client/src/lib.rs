@@ -58,6 +58,6 @@ pub use self::{
     guard::LockGuard,
     lock::{LockManyRequest, LockRequest, Wait},
     session::{Loss, Session, SessionOptions, SessionState},
-    status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus},
+    status::{ClusterStatus, Lifecycle, NodeStatus, ReplicaStatus, ShardStatus, Transferred},
     view::{Holder, LockInfo, Page, SessionInfo, Waiter},
 };

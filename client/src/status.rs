@@ -16,6 +16,36 @@ pub struct ClusterStatus {
     pub shards: Vec<ShardStatus>,
     /// The node that answered.
     pub answered_by: NodeId,
+    /// Of the cluster's tables, as far as the answering node has them.
+    pub revision: u64,
+    /// How many replicas each shard should have.
+    pub replication_factor: u32,
+    /// True if every replica and lead is known to be where it should be.
+    pub settled: bool,
+    /// What keeps the placement from being as it should be, in words.
+    pub obstacles: Vec<String>,
+}
+
+/// Which leads were handed over.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transferred {
+    /// Other nodes lead these now.
+    pub transferred: Vec<ShardId>,
+    /// Nobody took these over in time.
+    pub kept: Vec<ShardId>,
+}
+
+/// What is to become of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// It holds its share.
+    Active,
+    /// It is being emptied.
+    Draining,
+    /// It is not expected back.
+    Lost,
+    /// Something that this version does not know.
+    Unknown,
 }
 
 /// A node.
@@ -39,8 +69,12 @@ pub struct NodeStatus {
     pub ready: bool,
     /// How many shards it leads.
     pub shards_led: u32,
-    /// How many shards it has replicas of.
+    /// How many shards it has replicas of, as it says itself.
     pub shards_held: u32,
+    /// How many shards the placement gives it; 0 once it is drained.
+    pub shards_placed: u32,
+    /// What is to become of it.
+    pub lifecycle: Lifecycle,
 }
 
 /// A shard.
@@ -80,13 +114,25 @@ impl From<wire::GetStatusResponse> for ClusterStatus {
             nodes: status.nodes.into_iter().map(Into::into).collect(),
             shards: status.shards.into_iter().map(Into::into).collect(),
             answered_by: NodeId(status.answered_by),
+            revision: status.revision,
+            replication_factor: status.replication_factor,
+            settled: status.settled,
+            obstacles: status.obstacles,
         }
     }
 }
 
 impl From<wire::NodeStatus> for NodeStatus {
     fn from(node: wire::NodeStatus) -> Self {
+        let lifecycle = match node.lifecycle() {
+            wire::NodeLifecycle::Active => Lifecycle::Active,
+            wire::NodeLifecycle::Draining => Lifecycle::Draining,
+            wire::NodeLifecycle::Lost => Lifecycle::Lost,
+            wire::NodeLifecycle::Unspecified => Lifecycle::Unknown,
+        };
         Self {
+            lifecycle,
+            shards_placed: node.shards_placed,
             id: NodeId(node.node_id),
             name: node.name,
             client_address: node.client_address,

@@ -5,6 +5,7 @@
 
 mod binary;
 mod http;
+mod members;
 mod node;
 mod options;
 mod ports;
@@ -28,6 +29,7 @@ use tokio::{
 
 pub use self::{
     http::{HttpAnswer, get},
+    members::SETTLE_LIMIT,
     options::{ClusterOptions, Ports},
     status::Leadership,
 };
@@ -59,7 +61,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all nodes and waits until each is ready.
+    /// Starts the founders and waits until each is ready.
     ///
     /// # Errors
     /// If there is no node program or no port, or if a node does not become ready in
@@ -67,7 +69,9 @@ impl Cluster {
     pub async fn start(options: ClusterOptions) -> anyhow::Result<Self> {
         let mut cluster = Self::prepare(options).await?;
         let ready = async {
-            cluster.spawn_all()?;
+            for at in 0..cluster.options.founders {
+                cluster.spawn(at)?;
+            }
             cluster.wait_all_ready().await
         };
         match ready.await {
@@ -328,13 +332,15 @@ impl Cluster {
         }
     }
 
-    /// Waits until all nodes are ready.
+    /// Waits until all nodes that run are ready.
     ///
     /// # Errors
     /// As [`Self::wait_ready`].
     pub async fn wait_all_ready(&mut self) -> anyhow::Result<()> {
         for at in 0..self.nodes.len() {
-            self.wait_ready(at).await?;
+            if self.is_running(at) {
+                self.wait_ready(at).await?;
+            }
         }
         Ok(())
     }

@@ -3,22 +3,32 @@
 //! Invariant: a drill says that it proved something only if the fault happened and the load went
 //! on; and what it says is what the checker found.
 
+mod driver_kill;
 mod exercise;
+mod foreign;
 mod kill;
+mod lose_disk;
 mod minority;
 mod partition;
 mod pause;
 mod queue_probe;
+mod roll;
+mod scale;
 
 use std::{fmt, path::PathBuf};
 
 pub use self::{
+    driver_kill::driver_kill,
     exercise::{Exercise, Going, SERVE_LIMIT},
+    foreign::{ForeignOptions, load},
     kill::kill,
+    lose_disk::lose_disk,
     minority::MinorityRequest,
     partition::{Cut, partition},
     pause::pause,
     queue_probe::QueueProbe,
+    roll::roll,
+    scale::scale,
 };
 use crate::{checker::Verdict, figure::Figures};
 
@@ -51,12 +61,15 @@ impl fmt::Display for Outcome {
         for violation in &self.verdict.violations {
             writeln!(f, "violation: {violation}")?;
         }
+        if self.verdict.is_clean() {
+            return writeln!(f, "no violations");
+        }
+        write!(f, "{} violations", self.verdict.violation_count)?;
         match &self.kept {
-            None => writeln!(f, "no violations"),
+            None => writeln!(f),
             Some(dir) => writeln!(
                 f,
-                "{} violations; data, logs and histories are kept in {}",
-                self.verdict.violation_count,
+                "; data, logs and histories are kept in {}",
                 dir.display()
             ),
         }

@@ -185,12 +185,19 @@ impl Figures {
     /// # Errors
     /// If stdout or the file cannot be written.
     pub fn publish(&self) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        for figure in &self.figures {
-            writeln!(out, "{figure}")?;
-        }
+        self.print()?;
         let path = self.save_under(&workspace_root())?;
-        writeln!(out, "written to {}", path.display())
+        writeln!(io::stdout().lock(), "written to {}", path.display())
+    }
+
+    /// Prints one line a figure on stdout, and no more: where nothing can be written.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn print(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let mut figures = self.figures.iter();
+        figures.try_for_each(|figure| writeln!(out, "{figure}"))
     }
 
     /// Writes `bench/results/NAME.json` under `root`, in place of an earlier run's, and says where.

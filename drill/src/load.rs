@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::scribe::{Scribe, Taken, token};
 pub use self::{
-    arena::{Arena, ArenaLock, PREFIX},
+    arena::{Arena, ArenaLock, Door, PREFIX},
     grants::GrantTimes,
     mix::Mix,
 };

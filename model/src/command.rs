@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use crate::{
     id::{
-        ClusterId, FencingToken, LockName, Millis, Owner, Priority, Serial, SessionId, ShardId,
-        Timestamp,
+        ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionId,
+        ShardId, Timestamp,
     },
-    meta::{NodeRecord, Placement, Settings},
+    meta::{Lifecycle, NodeRecord, Placement, Settings},
     reply::Refusal,
 };
 
@@ -197,6 +197,41 @@ pub enum MetaCommand {
     DescribeNode {
         /// The node and what it says of itself. Unknown ids are refused.
         node: NodeRecord,
+    },
+    /// A node without an id asks for one. An older node of the same name, whose directory must be
+    /// gone, is lost from now on.
+    JoinNode {
+        /// What it says of itself; its id is 0.
+        node: NodeRecord,
+        /// Chosen by the node and kept in its directory: asking again gives the same id.
+        nonce: u64,
+    },
+    /// Says what is to become of a node.
+    SetLifecycle {
+        /// Which.
+        node: NodeId,
+        /// What.
+        lifecycle: Lifecycle,
+        /// The tables' revision that this was decided by; none: whatever it is.
+        expected: Option<u64>,
+    },
+    /// Takes a node that holds nothing out of the registry.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+        /// As for [`MetaCommand::SetLifecycle`].
+        expected: Option<u64>,
+    },
+    /// Records who holds a shard, as its leader has it or is about to.
+    SetReplicas {
+        /// Which shard.
+        shard: ShardId,
+        /// Its voters.
+        voters: Vec<NodeId>,
+        /// Its learners.
+        learners: Vec<NodeId>,
+        /// The index in the shard's log from which its members are so: older news are refused.
+        as_of: u64,
     },
 }
 

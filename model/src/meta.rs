@@ -3,12 +3,13 @@
 //! Invariants: before the founding there is nothing, and afterwards one cluster for ever, whose
 //! settings never change. Every shard has its voters, and every voter is a node of the registry.
 
+mod change;
 mod record;
 
 use std::collections::BTreeMap;
 
 pub use record::{
-    DEFAULT_SHARDS, MAX_ADDRESS_BYTES, MAX_NODE_NAME_BYTES, MAX_NODES, MAX_SHARDS,
+    DEFAULT_SHARDS, Lifecycle, MAX_ADDRESS_BYTES, MAX_NODE_NAME_BYTES, MAX_NODES, MAX_SHARDS,
     MAX_VERSION_BYTES, MAX_VOTERS, MAX_ZONE_BYTES, MIN_SHARDS, NodeRecord, Placement, Settings,
 };
 
@@ -35,6 +36,13 @@ struct Founded {
     nodes: BTreeMap<NodeId, NodeRecord>,
     placement: Placement,
     last_node: NodeId,
+    revision: u64,
+    /// The nodes that are not active.
+    lifecycles: BTreeMap<NodeId, Lifecycle>,
+    /// By what the nodes that joined know that their id is theirs.
+    nonces: BTreeMap<NodeId, u64>,
+    /// From where in each shard's log its members are as recorded; only shards that have changed.
+    as_of: BTreeMap<ShardId, u64>,
 }
 
 impl Meta {
@@ -96,6 +104,8 @@ impl Meta {
             nodes: founded.nodes.values().cloned().collect(),
             placement: founded.placement.clone(),
             last_node: founded.last_node,
+            revision: founded.revision,
+            lifecycles: founded.lifecycles.clone(),
         })
     }
 
@@ -107,7 +117,31 @@ impl Meta {
                 nodes,
                 placement,
             } => self.found(cluster, settings, nodes, placement),
-            MetaCommand::DescribeNode { node } => self.describe(node),
+            MetaCommand::DescribeNode { node } => self.change(|founded| founded.describe(node)),
+            MetaCommand::JoinNode { node, nonce } => {
+                self.change(|founded| founded.join(node, nonce))
+            }
+            MetaCommand::SetLifecycle {
+                node,
+                lifecycle,
+                expected,
+            } => self.change(|founded| founded.set_lifecycle(node, lifecycle, expected)),
+            MetaCommand::RemoveNode { node, expected } => {
+                self.change(|founded| founded.remove(node, expected))
+            }
+            MetaCommand::SetReplicas {
+                shard,
+                voters,
+                learners,
+                as_of,
+            } => self.change(|founded| founded.set_replicas(shard, voters, learners, as_of)),
+        }
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Founded) -> Result<Reply, Refusal>) -> Reply {
+        match &mut self.founded {
+            Some(founded) => change(founded).unwrap_or_else(Reply::Refused),
+            None => malformed("there is no cluster yet".to_owned()),
         }
     }
 
@@ -139,23 +173,6 @@ impl Meta {
             Err(error) => malformed(error.to_string()),
         }
     }
-
-    fn describe(&mut self, record: NodeRecord) -> Reply {
-        if let Err(error) = record.check() {
-            return malformed(error.to_string());
-        }
-        let known = self
-            .founded
-            .as_mut()
-            .and_then(|founded| founded.nodes.get_mut(&record.node));
-        match known {
-            Some(known) => {
-                *known = record;
-                Reply::Done
-            }
-            None => Reply::Refused(Refusal::NoSuchNode { node: record.node }),
-        }
-    }
 }
 
 fn malformed(what: String) -> Reply {
@@ -182,6 +199,10 @@ impl Founded {
             last_node: nodes.keys().next_back().copied().unwrap_or_default(),
             nodes,
             placement,
+            revision: 1,
+            lifecycles: BTreeMap::new(),
+            nonces: BTreeMap::new(),
+            as_of: BTreeMap::new(),
         };
         founded.check()?;
         Ok(founded)
@@ -211,10 +232,13 @@ impl Founded {
                 what: "the shards that are placed are not those of the settings",
             });
         }
-        let mut voters = self.placement.shards.values().flatten();
-        if !voters.all(|voter| self.nodes.contains_key(voter)) {
+        let placement = &self.placement;
+        let named = placement.shards.values().chain(placement.learners.values());
+        let named = named.flatten().chain(self.lifecycles.keys());
+        let mut named = named.chain(self.nonces.keys());
+        if !named.all(|node| self.nodes.contains_key(node)) {
             return Err(DecodeError::Inconsistent {
-                what: "a voter is not in the registry",
+                what: "a node that is named is not in the registry",
             });
         }
         Ok(())
@@ -241,6 +265,10 @@ impl Encode for Founded {
         self.nodes.encode_into(out);
         self.placement.encode_into(out);
         self.last_node.encode_into(out);
+        self.revision.encode_into(out);
+        self.lifecycles.encode_into(out);
+        self.nonces.encode_into(out);
+        self.as_of.encode_into(out);
     }
 }
 
@@ -252,6 +280,10 @@ impl Decode for Founded {
             nodes: Decode::decode_from(input)?,
             placement: Decode::decode_from(input)?,
             last_node: Decode::decode_from(input)?,
+            revision: Decode::decode_from(input)?,
+            lifecycles: Decode::decode_from(input)?,
+            nonces: Decode::decode_from(input)?,
+            as_of: Decode::decode_from(input)?,
         };
         founded.check()?;
         Ok(founded)

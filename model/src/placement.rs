@@ -66,6 +66,7 @@ pub fn place(settings: &Settings, nodes: &[NodeRecord]) -> Result<Placement, Pla
     Ok(Placement {
         revision: 1,
         shards,
+        learners: BTreeMap::new(),
     })
 }
 

@@ -2,13 +2,15 @@
 
 mod codec;
 
+use std::collections::BTreeMap;
+
 use crate::{
     command::{Labels, Mode},
     id::{
         FencingToken, LockName, Millis, NodeId, Owner, Priority, SessionEpoch, SessionId, ShardId,
         Timestamp,
     },
-    meta::{NodeRecord, Placement, Settings},
+    meta::{Lifecycle, NodeRecord, Placement, Settings},
 };
 
 /// Most rows in one answer: bounds the size of a message.
@@ -149,4 +151,20 @@ pub struct ClusterView {
     pub placement: Placement,
     /// The greatest node id ever given.
     pub last_node: NodeId,
+    /// Grows with every change of these tables; 1 when founded.
+    pub revision: u64,
+    /// The nodes that are not active.
+    pub lifecycles: BTreeMap<NodeId, Lifecycle>,
+}
+
+impl ClusterView {
+    /// What is to become of a node. One that is not in the registry is lost.
+    #[must_use]
+    pub fn lifecycle(&self, node: NodeId) -> Lifecycle {
+        if self.nodes.iter().any(|record| record.node == node) {
+            self.lifecycles.get(&node).copied().unwrap_or_default()
+        } else {
+            Lifecycle::Lost
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod codec;
 
 use crate::{
     command::{EndReason, Mode},
-    id::{FencingToken, LockName, Millis, NodeId, SessionEpoch, SessionId, Timestamp},
+    id::{FencingToken, LockName, Millis, NodeId, SessionEpoch, SessionId, ShardId, Timestamp},
 };
 
 /// The answer to a command. Encoded with [`Reply::encode`].
@@ -44,6 +44,16 @@ pub enum Reply {
     },
     /// It was not done, for this reason.
     Refused(Refusal),
+    /// The node belongs to the cluster now.
+    Joined {
+        /// Under this id.
+        node: NodeId,
+    },
+    /// The meta shard's tables are as asked for.
+    Changed {
+        /// Their revision.
+        revision: u64,
+    },
 }
 
 /// One granted lock.
@@ -198,6 +208,64 @@ pub enum Refusal {
     /// The command is for another kind of shard.
     #[error("this shard does not serve such commands")]
     WrongShard,
+    /// The tables have changed since the caller looked.
+    #[error(
+        "the cluster's tables are at revision {actual}, not {expected}: look again, then decide anew"
+    )]
+    OtherRevision {
+        /// What the caller expected.
+        expected: u64,
+        /// What it is.
+        actual: u64,
+    },
+    /// There is no room in the registry.
+    #[error("the cluster has {limit} nodes, which is the most: remove lost ones first")]
+    TooManyNodes {
+        /// The bound.
+        limit: usize,
+    },
+    /// Without the node there would be fewer nodes than replicas of a shard.
+    #[error(
+        "without node {node} there are {left} active nodes, and each shard needs {needed}: add nodes first"
+    )]
+    TooFewNodes {
+        /// Which.
+        node: NodeId,
+        /// How many active nodes would be left.
+        left: usize,
+        /// The replication factor.
+        needed: usize,
+    },
+    /// Without the node a shard could decide nothing.
+    #[error("shard {shard} has no majority without node {node}: bring other nodes back first")]
+    NoMajorityWithout {
+        /// Which node.
+        node: NodeId,
+        /// Which shard.
+        shard: ShardId,
+    },
+    /// The node is to be removed and still holds something.
+    #[error("node {node} still holds {replicas} replicas: drain it, and wait until it is empty")]
+    NodeNotEmpty {
+        /// Which.
+        node: NodeId,
+        /// How many.
+        replicas: usize,
+    },
+    /// The node is to be removed, but new replicas could be placed on it.
+    #[error("node {node} is active: drain it first")]
+    NodeActive {
+        /// Which.
+        node: NodeId,
+    },
+    /// Another node has taken the node's name.
+    #[error("node {node} was replaced by node {by} of the same name: it stays lost; remove it")]
+    NodeReplaced {
+        /// Which.
+        node: NodeId,
+        /// By which.
+        by: NodeId,
+    },
     /// The node is not in the registry.
     #[error("node {node} is not known to the cluster")]
     NoSuchNode {

@@ -21,6 +21,11 @@ pub mod lock;
     clippy::wildcard_enum_match_arm,
     reason = "a command has its kinds of reply; every other one is a peer's mistake"
 )]
+pub mod nodes;
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a command has its kinds of reply; every other one is a peer's mistake"
+)]
 pub mod operation;
 #[expect(
     clippy::wildcard_enum_match_arm,

@@ -18,6 +18,10 @@ pub use raw::{Flags, Raw};
 const MIN_ELECTION_TIMEOUT_MS: u64 = 300;
 /// Longest election timeout: nobody wants to wait longer for a leader.
 const MAX_ELECTION_TIMEOUT_MS: u64 = 60_000;
+/// Shortest time after which a silent node is declared lost: a restart takes less.
+const MIN_REPLACE_LOST_AFTER_SECONDS: u64 = 10;
+/// Longest time after which a silent node is declared lost: a week; who wants longer means never.
+const MAX_REPLACE_LOST_AFTER_SECONDS: u64 = 604_800;
 /// Most data shards: each costs memory and heartbeats on every node that holds it.
 const MAX_SHARDS: u32 = 1_024;
 
@@ -38,7 +42,7 @@ pub struct Config {
     pub client_advertise: String,
     /// Where peers reach it.
     pub peer_advertise: String,
-    /// The founders' peer addresses, sorted; this node's own among them.
+    /// The founders' peer addresses, sorted. A node whose own is not among them joins through them.
     pub initial_nodes: Vec<String>,
     /// The failure domain that it is in.
     pub zone: String,
@@ -52,6 +56,8 @@ pub struct Config {
     pub timing: Timing,
     /// Log entries between two snapshots of a shard.
     pub snapshot_entries: u64,
+    /// A node that has not answered for so long is declared lost; none: only an operator does that.
+    pub replace_lost_after: Option<Duration>,
     /// What to log: a tracing filter.
     pub log: String,
     /// How to log.
@@ -131,31 +137,13 @@ struct Checker {
 
 impl Checker {
     fn check(mut self, raw: Raw) -> Result<Config, ConfigError> {
+        self.bounds(&raw);
         let client_listen = self.listen("client_listen", &raw.client_listen);
         let peer_listen = self.listen("peer_listen", &raw.peer_listen);
         let http_listen = self.listen("http_listen", &raw.http_listen);
         let client_advertise =
             self.advertise("client_advertise", raw.client_advertise, client_listen);
         let peer_advertise = self.advertise("peer_advertise", raw.peer_advertise, peer_listen);
-        self.bound("shards", u64::from(raw.shards), 1, u64::from(MAX_SHARDS));
-        if ![1, 3, 5].contains(&raw.replication_factor) {
-            self.problem("replication_factor", "must be 1, 3 or 5".to_owned());
-        }
-        self.bound(
-            "election_timeout_ms",
-            raw.election_timeout_ms,
-            MIN_ELECTION_TIMEOUT_MS,
-            MAX_ELECTION_TIMEOUT_MS,
-        );
-        self.bound(
-            "heartbeat_ms",
-            raw.heartbeat_ms,
-            10,
-            (raw.election_timeout_ms / 5).max(10),
-        );
-        self.bound("snapshot_entries", raw.snapshot_entries, 10, 10_000_000);
-        self.length("name", &raw.name, 1, 253);
-        self.length("zone", &raw.zone, 0, 64);
         let initial_nodes =
             self.initial_nodes(raw.initial_nodes, &peer_advertise, raw.replication_factor);
         let dial = self.dial(&raw.dial);
@@ -188,9 +176,42 @@ impl Checker {
                 heartbeat: Duration::from_millis(raw.heartbeat_ms),
             },
             snapshot_entries: raw.snapshot_entries,
+            replace_lost_after: Some(raw.replace_lost_after_seconds)
+                .filter(|seconds| *seconds != 0)
+                .map(Duration::from_secs),
             log: raw.log,
             log_format,
         })
+    }
+
+    fn bounds(&mut self, raw: &Raw) {
+        self.bound("shards", u64::from(raw.shards), 1, u64::from(MAX_SHARDS));
+        if ![1, 3, 5].contains(&raw.replication_factor) {
+            self.problem("replication_factor", "must be 1, 3 or 5".to_owned());
+        }
+        self.bound(
+            "election_timeout_ms",
+            raw.election_timeout_ms,
+            MIN_ELECTION_TIMEOUT_MS,
+            MAX_ELECTION_TIMEOUT_MS,
+        );
+        self.bound(
+            "heartbeat_ms",
+            raw.heartbeat_ms,
+            10,
+            (raw.election_timeout_ms / 5).max(10),
+        );
+        self.bound("snapshot_entries", raw.snapshot_entries, 10, 10_000_000);
+        if raw.replace_lost_after_seconds != 0 {
+            self.bound(
+                "replace_lost_after_seconds",
+                raw.replace_lost_after_seconds,
+                MIN_REPLACE_LOST_AFTER_SECONDS,
+                MAX_REPLACE_LOST_AFTER_SECONDS,
+            );
+        }
+        self.length("name", &raw.name, 1, 253);
+        self.length("zone", &raw.zone, 0, 64);
     }
 
     fn problem(&mut self, key: &'static str, remedy: String) {
@@ -262,12 +283,6 @@ impl Checker {
         nodes.dedup();
         for node in &nodes {
             self.address(KEY, node);
-        }
-        if !nodes.iter().any(|node| node == own) {
-            self.problem(
-                KEY,
-                format!("does not name this node itself ({own}, its peer_advertise)"),
-            );
         }
         if nodes.len() < usize::try_from(factor).unwrap_or(usize::MAX) {
             self.problem(

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// A point in the life of data on its way to the disk.
+/// A point in the life of data on its way to the disk, or of a replica on its way to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
     /// Log records were handed to the database, unsynced.
@@ -25,6 +25,22 @@ pub enum Point {
     SnapshotInstallChunk,
     /// All chunks of a received snapshot are written, it is not the current one yet.
     SnapshotInstallSwitch,
+    /// The placement driver has planned steps and begun none.
+    StepsPlanned,
+    /// A learner is in the tables, and the shard's leader was not asked yet.
+    LearnerAnnounced,
+    /// The shard's leader has added a learner; the driver has not looked since.
+    LearnerAdded,
+    /// The same for a learner that became a voter.
+    Promoted,
+    /// The same for a learner that took a voter's place.
+    Swapped,
+    /// The same for a replica that was removed.
+    ReplicaRemoved,
+    /// The same for a lead that was handed over.
+    LeadTransferred,
+    /// What a shard's leader reports is in the tables.
+    MembersRecorded,
 }
 
 impl Point {
@@ -37,6 +53,14 @@ impl Point {
             Self::SnapshotSwitch => "snapshot-switch",
             Self::SnapshotInstallChunk => "snapshot-install-chunk",
             Self::SnapshotInstallSwitch => "snapshot-install-switch",
+            Self::StepsPlanned => "steps-planned",
+            Self::LearnerAnnounced => "learner-announced",
+            Self::LearnerAdded => "learner-added",
+            Self::Promoted => "promoted",
+            Self::Swapped => "swapped",
+            Self::ReplicaRemoved => "replica-removed",
+            Self::LeadTransferred => "lead-transferred",
+            Self::MembersRecorded => "members-recorded",
         }
     }
 }

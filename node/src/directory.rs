@@ -1,18 +1,19 @@
 //! What this node knows of the cluster: who is where, which shards live where, who leads them.
 //!
 //! Invariant: the directory only ever tells where to ask. A wrong entry costs a hop, never a wrong
-//! answer, because the node that is asked knows itself whether it leads.
+//! answer, because the node that is asked knows itself whether it leads. The tables' revision never
+//! goes back.
 
 use std::collections::BTreeMap;
 
 use lockstep_model::{
     ClusterId, LockName, NodeId, SessionId, ShardId,
-    meta::{NodeRecord, Placement, Settings},
+    meta::{Lifecycle, NodeRecord, Settings},
     placement::preferred_leaders,
     query::ClusterView,
     ring::Ring,
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 /// The cluster as this node knows it.
@@ -26,27 +27,28 @@ pub struct Directory {
     ring: Ring,
     tables: RwLock<Tables>,
     leaders: BTreeMap<ShardId, watch::Sender<Option<NodeId>>>,
+    /// The terms of the leaders that peers told of.
+    terms: Mutex<BTreeMap<ShardId, u64>>,
     changed: watch::Sender<u64>,
 }
 
 struct Tables {
     nodes: BTreeMap<NodeId, NodeRecord>,
-    preferred: BTreeMap<ShardId, NodeId>,
-    placement: Placement,
+    view: ClusterView,
 }
 
 impl Tables {
-    fn new(nodes: Vec<NodeRecord>, placement: Placement) -> Self {
+    fn new(view: ClusterView) -> Self {
+        let nodes = view.nodes.iter().map(|node| (node.node, node.clone()));
         Self {
-            nodes: nodes.into_iter().map(|node| (node.node, node)).collect(),
-            preferred: preferred_leaders(&placement),
-            placement,
+            nodes: nodes.collect(),
+            view,
         }
     }
 }
 
 impl Directory {
-    /// Starts from what the founders agreed on.
+    /// Starts from the tables that this node knew last.
     #[must_use]
     pub fn new(me: NodeId, view: ClusterView) -> Self {
         let leaders = view
@@ -60,22 +62,34 @@ impl Directory {
             cluster: view.cluster,
             ring: Ring::new(view.settings.shards),
             settings: view.settings,
-            tables: RwLock::new(Tables::new(view.nodes, view.placement)),
+            tables: RwLock::new(Tables::new(view)),
             leaders,
+            terms: Mutex::default(),
             changed: watch::Sender::new(0),
         }
     }
 
-    /// Takes the meta shard's newer tables.
+    /// Takes the meta shard's tables, if they are newer.
     pub fn update(&self, view: ClusterView) {
-        let newer = Tables::new(view.nodes, view.placement);
         let mut tables = self.tables.write();
-        if tables.nodes == newer.nodes && tables.placement == newer.placement {
+        if view.revision <= tables.view.revision {
             return;
         }
-        *tables = newer;
+        *tables = Tables::new(view);
         drop(tables);
         self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// A copy of the tables.
+    #[must_use]
+    pub fn view(&self) -> ClusterView {
+        self.tables.read().view.clone()
+    }
+
+    /// The tables' revision.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.tables.read().view.revision
     }
 
     /// The shard of a lock.
@@ -100,22 +114,32 @@ impl Directory {
         self.shards().filter(|shard| *shard != ShardId::META)
     }
 
-    /// The nodes that hold a shard.
+    /// The nodes that vote in a shard.
     #[must_use]
     pub fn replicas(&self, shard: ShardId) -> Vec<NodeId> {
         let tables = self.tables.read();
-        tables
-            .placement
-            .shards
-            .get(&shard)
-            .cloned()
-            .unwrap_or_default()
+        let voters = tables.view.placement.shards.get(&shard);
+        voters.cloned().unwrap_or_default()
     }
 
-    /// Who should lead a shard, so that leaders are spread evenly.
+    /// True if this node has, or is to have, a replica of the shard.
+    #[must_use]
+    pub fn is_placed_here(&self, shard: ShardId) -> bool {
+        let tables = self.tables.read();
+        tables
+            .view
+            .placement
+            .holders(shard)
+            .any(|node| node == self.me)
+    }
+
+    /// Who should stand for election first when a shard begins.
     #[must_use]
     pub fn preferred_leader(&self, shard: ShardId) -> Option<NodeId> {
-        self.tables.read().preferred.get(&shard).copied()
+        let tables = self.tables.read();
+        preferred_leaders(&tables.view.placement)
+            .get(&shard)
+            .copied()
     }
 
     /// Every node.
@@ -130,6 +154,12 @@ impl Directory {
         self.tables.read().nodes.get(&node).cloned()
     }
 
+    /// What is to become of a node.
+    #[must_use]
+    pub fn lifecycle(&self, node: NodeId) -> Lifecycle {
+        self.tables.read().view.lifecycle(node)
+    }
+
     /// Who leads a shard, as far as is known.
     #[must_use]
     pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
@@ -142,7 +172,7 @@ impl Directory {
         self.leaders.get(&shard).map(watch::Sender::subscribe)
     }
 
-    /// Notes who leads a shard.
+    /// Notes who leads a shard, as the replica on this node says.
     pub fn set_leader(&self, shard: ShardId, leader: Option<NodeId>) {
         let Some(known) = self.leaders.get(&shard) else {
             return;
@@ -155,6 +185,20 @@ impl Directory {
         if changed {
             self.changed.send_modify(|version| *version += 1);
         }
+    }
+
+    /// Notes who leads a shard that has no replica here, as a peer that has one says. Older news
+    /// are dropped.
+    pub fn hear_leader(&self, shard: ShardId, term: u64, leader: NodeId) {
+        {
+            let mut terms = self.terms.lock();
+            let known = terms.entry(shard).or_default();
+            if term < *known {
+                return;
+            }
+            *known = term;
+        }
+        self.set_leader(shard, Some(leader));
     }
 
     /// Counts changes of anything in here.

@@ -8,6 +8,12 @@
 //! disk cannot come back under its old id, and an empty node can never found a second cluster
 //! beside one that any reachable initial node belongs to.
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a command has its kinds of reply; every other one is a peer's mistake"
+)]
+pub mod joining;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -46,6 +52,12 @@ pub enum FormationError {
     /// The identity could not be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The number by which a node joins could not be read.
+    #[error("the data directory cannot be read: {0}")]
+    Read(#[from] crate::storage::ReadError),
+    /// The number by which a node joins could not be written.
+    #[error("the data directory cannot be written: {0}")]
+    Write(#[from] crate::storage::PutMetaError),
     /// An address is malformed.
     #[error(transparent)]
     Dial(#[from] crate::door::DialError),
@@ -242,14 +254,11 @@ impl Lobby {
                     {
                         return self.activate(identity.clone()).await;
                     }
-                    None if !answer.cluster_id.is_empty() && answer.active => self.wait_for(
-                        round,
-                        format!(
-                            "a place in cluster {}: {address} belongs to it, and this node's \
-                             directory is empty, so it is a new node there",
-                            hex(&answer.cluster_id)
-                        ),
-                    ),
+                    None if answer.active => {
+                        if let Some(identity) = self.ask_to_join(address, client).await? {
+                            return Ok(identity);
+                        }
+                    }
                     None | Some(_) => self.wait_for(round, "the founding node".to_owned()),
                 }
             }
@@ -277,7 +286,10 @@ impl Lobby {
             // Died before all had stored the plan: nobody is active, so it may be handed out again.
             Some(identity) => identity,
             None => {
-                let nodes = self.gather(peers).await;
+                let nodes = match self.gather(peers).await? {
+                    Gathered::Empty(nodes) => nodes,
+                    Gathered::Joined(identity) => return Ok(identity),
+                };
                 let identity = self.plan(nodes)?;
                 identity.save(&self.storage).await?;
                 self.identity.send_replace(Some(identity.clone()));
@@ -289,19 +301,33 @@ impl Lobby {
         self.activate(identity).await
     }
 
-    /// Waits until every initial node is reachable, empty, and was given the same list.
-    async fn gather(&self, peers: &BTreeMap<String, peer::PeerClient>) -> Vec<pb::ProbeResponse> {
+    /// Waits until every initial node is reachable, empty, and was given the same list; or until one
+    /// that belongs to a cluster lets this one join it.
+    async fn gather(
+        &self,
+        peers: &BTreeMap<String, peer::PeerClient>,
+    ) -> Result<Gathered, FormationError> {
         let mut round = 0;
         loop {
-            let answers = peers.iter().map(|(address, client)| async move {
-                self.judge(address, self.ask(client).await)
-            });
+            let answers = peers
+                .iter()
+                .map(|(address, client)| async move { (address, client, self.ask(client).await) });
             let answers = futures::future::join_all(answers).await;
-            match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+            for (address, client, answer) in &answers {
+                if answer.as_ref().is_some_and(|answer| answer.active)
+                    && let Some(identity) = self.ask_to_join(address, client).await?
+                {
+                    return Ok(Gathered::Joined(identity));
+                }
+            }
+            let answers = answers
+                .into_iter()
+                .map(|(address, _, answer)| self.judge(address, answer));
+            match answers.collect::<Result<Vec<_>, _>>() {
                 Ok(mut nodes) => {
                     nodes.push(self.probe(false));
                     nodes.sort_by(|a, b| a.peer_address.cmp(&b.peer_address));
-                    return nodes;
+                    return Ok(Gathered::Empty(nodes));
                 }
                 Err(missing) => self.wait_for(round, missing),
             }
@@ -367,6 +393,8 @@ impl Lobby {
             nodes,
             placement,
             last_node,
+            revision: 1,
+            lifecycles: BTreeMap::new(),
         };
         Ok(Identity {
             cluster,
@@ -417,6 +445,14 @@ impl Lobby {
             }
         }
     }
+}
+
+/// What the founder found.
+enum Gathered {
+    /// All initial nodes, empty.
+    Empty(Vec<pb::ProbeResponse>),
+    /// A cluster, and a place in it.
+    Joined(Identity),
 }
 
 fn hex(bytes: &[u8]) -> String {

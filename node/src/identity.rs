@@ -1,10 +1,13 @@
-//! Who this node is: its id, its cluster, and what the founders agreed on. Kept in the data directory.
+//! Who this node is: its id, its cluster, and the cluster's tables as it knew them last. Kept in the
+//! data directory.
 //!
-//! Invariant: once active, an identity never changes; a directory without one belongs to nobody. A
+//! Invariant: once active, id and cluster never change; a directory without one belongs to nobody. A
 //! node takes part in Raft only under an active identity, because until then its id may be given
 //! again to a node that has lost its disk.
 
-use lockstep_model::{ClusterId, Command, MetaCommand, NodeId, query::ClusterView};
+use std::collections::BTreeMap;
+
+use lockstep_model::{Answer, ClusterId, Command, MetaCommand, NodeId, query::ClusterView};
 
 use crate::storage::{PutMetaError, ReadError, Storage};
 
@@ -24,7 +27,7 @@ pub struct Identity {
     pub node: NodeId,
     /// Whether the founding is over.
     pub state: Founding,
-    /// What the founders agreed on.
+    /// What the founders agreed on, and later the newest tables that were acted by.
     pub plan: ClusterView,
 }
 
@@ -77,7 +80,7 @@ impl Identity {
         let mut bytes = vec![VERSION, u8::from(self.state == Founding::Active)];
         bytes.extend_from_slice(&self.cluster.0);
         bytes.extend_from_slice(&self.node.0.to_be_bytes());
-        bytes.extend(plan_bytes(&self.plan));
+        bytes.extend(Answer::Cluster(Some(self.plan.clone())).encode());
         bytes
     }
 
@@ -99,7 +102,11 @@ impl Identity {
                 node.try_into().map_err(|_| malformed("node"))?,
             )),
             state,
-            plan: parse_plan(plan)?,
+            plan: match Answer::decode(plan) {
+                Ok(Answer::Cluster(Some(plan))) => plan,
+                Ok(_) => return Err(malformed("no tables")),
+                Err(error) => return Err(IdentityError::Malformed(error.to_string())),
+            },
         })
     }
 }
@@ -140,6 +147,8 @@ pub fn parse_plan(bytes: &[u8]) -> Result<ClusterView, IdentityError> {
                 nodes,
                 placement,
                 last_node,
+                revision: 1,
+                lifecycles: BTreeMap::new(),
             })
         }
         Ok(_) => Err(IdentityError::Malformed("not a founding plan".to_owned())),

@@ -242,11 +242,7 @@ impl Shards {
     }
 
     fn look_up(&self, router: &Router) {
-        for replica in router
-            .replicas()
-            .into_iter()
-            .flat_map(|replicas| replicas.values())
-        {
+        for replica in router.replicas().unwrap_or_default() {
             let shard = Shard {
                 shard: replica.shard.0,
             };

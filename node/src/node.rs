@@ -4,7 +4,7 @@
 //! Stop: not ready, leaders handed over, streams ended, replicas closed, storage closed. Invariant:
 //! the storage outlives everything that writes to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lockstep_model::ShardId;
 use lockstep_proto::{
@@ -12,28 +12,25 @@ use lockstep_proto::{
     lock::v1::lock_service_server::LockServiceServer,
     raft::v1::peer_service_server::PeerServiceServer,
 };
-use openraft::{
-    Raft,
-    errors::{InitializeError, RaftError},
-};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{cluster::ClusterServer, layer::CallLayer, lock::LockServer},
     config::Config,
+    custody::Custody,
     directory::Directory,
     door,
     entry::Entry,
+    follow,
     formation::Lobby,
     identity::{Identity, founding_command},
-    metrics,
     peer::Peers,
-    raft::{config as raft_config, network::Network, server::PeerServer, types::PeerAddress},
-    replica::{Effects, Leading, Replica, Replicas, tend},
+    placement,
+    raft::server::PeerServer,
     request::Request,
     router::Router,
-    storage::{MachineStore, Storage},
+    storage::Storage,
 };
 
 pub mod handover;
@@ -76,7 +73,7 @@ async fn serve(
     };
     tracing::info!(node = %identity.node, cluster = %identity.cluster, "part of the cluster");
     let tending = CancellationToken::new();
-    let router = start(config, &identity, &storage, &tending).await?;
+    let router = start(config, &identity, &storage, &tending).await;
     entry.open(Arc::clone(&router));
     describe_self(config, &identity, &router, &tending);
     let failure = tokio::select! {
@@ -106,17 +103,12 @@ async fn halt(
     tending: &CancellationToken,
     mut tasks: JoinSet<anyhow::Result<()>>,
 ) {
-    if let Some(replicas) = router.replicas() {
-        handover::hand_over(replicas).await;
-    }
+    let replicas = router.replicas().unwrap_or_default();
+    handover::hand_over(&replicas, None).await;
     doors.cancel();
     while tasks.join_next().await.is_some() {}
     tending.cancel();
-    for replica in router
-        .replicas()
-        .into_iter()
-        .flat_map(|replicas| replicas.values())
-    {
+    for replica in router.replicas().unwrap_or_default() {
         if let Err(error) = replica.raft.shutdown().await {
             tracing::warn!(shard = %replica.shard, %error, "the replica did not stop cleanly");
         }
@@ -222,117 +214,37 @@ async fn report_health(
     }
 }
 
-/// Opens the replicas that the placement gives to this node, and what looks after them.
+/// Opens the replicas that the placement gives to this node, and starts what looks after them, the
+/// tables and the placement.
 async fn start(
     config: &Config,
     identity: &Identity,
     storage: &Arc<Storage>,
     stop: &CancellationToken,
-) -> anyhow::Result<Arc<Router>> {
+) -> Arc<Router> {
     let directory = Arc::new(Directory::new(identity.node, identity.plan.clone()));
     let peers = Arc::new(Peers::new(
         identity.cluster,
         config.dial.clone(),
         stop.clone(),
     ));
-    let router = Arc::new(Router::new(Arc::clone(&directory), Arc::clone(&peers)));
-    let mut replicas = Replicas::new();
-    for shard in directory.shards() {
-        if directory.replicas(shard).contains(&identity.node) {
-            let network = Network {
-                peers: Arc::clone(&peers),
-                shard,
-            };
-            // A replica that cannot be opened, its records being damaged, must not keep the others
-            // from serving; its shard goes on with the replicas on the other nodes.
-            match open_replica(config, identity, storage, network).await {
-                Ok(replica) => {
-                    replicas.insert(shard, Arc::new(replica));
-                }
-                Err(error) => {
-                    metrics::get().replica_stopped(shard);
-                    tracing::error!(%shard, "the replica stays closed: {error:#}");
-                }
-            }
-        }
-    }
-    router.serve(replicas);
-    for replica in router
-        .replicas()
-        .into_iter()
-        .flat_map(|replicas| replicas.values())
-    {
-        tokio::spawn(stop.clone().run_until_cancelled_owned(first_members(
-            identity.clone(),
-            Arc::clone(replica),
-            directory.preferred_leader(replica.shard),
-        )));
-        tokio::spawn(tend::tend(
-            Arc::clone(replica),
-            Arc::clone(&directory),
-            Arc::clone(&router),
-            stop.clone(),
-        ));
-    }
-    Ok(router)
-}
-
-async fn open_replica(
-    config: &Config,
-    identity: &Identity,
-    storage: &Arc<Storage>,
-    network: Network,
-) -> anyhow::Result<Replica> {
-    let shard = network.shard;
-    let leading = Leading::new(shard);
-    let log = storage.log_store(shard).await?;
-    let machine_store =
-        MachineStore::open(storage, shard, Arc::new(Effects::new(&leading))).await?;
-    let machine = machine_store.machine();
-    let raft = Raft::new(
-        identity.node.0,
-        raft_config::config(shard, &config.timing, config.snapshot_entries)?,
-        network,
-        log,
-        machine_store,
-    )
-    .await?;
-    Ok(Replica::new(
-        shard,
-        raft,
-        machine,
-        &leading,
-        config.timing.leader_lease(),
-    ))
-}
-
-/// How long the others leave it to the preferred leader to begin a group.
-const BEGIN_ANYWAY: Duration = Duration::from_secs(2);
-
-/// Gives a new group its first members. Every one of them does this with the same members, which
-/// Raft allows; the preferred leader first, because who begins stands for election.
-async fn first_members(
-    identity: Identity,
-    replica: Arc<Replica>,
-    preferred: Option<lockstep_model::NodeId>,
-) {
-    if preferred != Some(identity.node) {
-        tokio::time::sleep(BEGIN_ANYWAY).await;
-    }
-    let voters = identity.plan.placement.shards.get(&replica.shard);
-    let members: BTreeMap<u64, PeerAddress> = identity
-        .plan
-        .nodes
-        .iter()
-        .filter(|node| voters.is_some_and(|voters| voters.contains(&node.node)))
-        .map(|node| (node.node.0, PeerAddress(node.peer_address.clone())))
-        .collect();
-    match replica.raft.initialize(members).await {
-        Ok(()) => tracing::info!(shard = %replica.shard, "began"),
-        // It has a log: begun before, or by another.
-        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-        Err(error) => tracing::error!(shard = %replica.shard, %error, "the group cannot begin"),
-    }
+    let router = Arc::new(Router::new(directory, peers));
+    let custody = Custody::new(
+        config.clone(),
+        identity.clone(),
+        Arc::clone(storage),
+        Arc::clone(&router),
+        stop.clone(),
+    );
+    custody.open_all().await;
+    tokio::spawn(custody.run());
+    tokio::spawn(follow::follow(Arc::clone(&router), stop.clone()));
+    tokio::spawn(placement::drive(
+        Arc::clone(&router),
+        config.replace_lost_after,
+        stop.clone(),
+    ));
+    router
 }
 
 /// Pause before the meta shard is asked again.

@@ -27,8 +27,8 @@ use crate::{
     storage::{EffectSink, MachineStore},
 };
 
-pub mod balance;
 pub mod clock;
+pub mod members;
 pub mod proposer;
 pub mod reaper;
 pub mod tend;

@@ -9,12 +9,14 @@ use std::{
 };
 
 use lockstep_model::{Command, Millis, NodeId, Query, Refusal, Reply, SessionId, ShardId};
-use rand::Rng as _;
+use parking_lot::RwLock;
+use rand::{Rng as _, seq::IndexedRandom as _};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     directory::Directory,
     peer::Peers,
+    placement::Progress,
     replica::{Replica, Replicas},
     request::{Request, RequestError, Response},
 };
@@ -72,36 +74,52 @@ pub enum RouteError {
 pub struct Router {
     directory: Arc<Directory>,
     peers: Arc<Peers>,
-    replicas: std::sync::OnceLock<Replicas>,
+    /// None while those that the node starts with are being opened.
+    replicas: RwLock<Option<Replicas>>,
+    /// What the placement driver last saw, if it runs here.
+    pub placement: Progress,
 }
 
 impl Router {
-    /// A router without local replicas; they are added by [`Router::serve`].
+    /// A router without local replicas; the first are added by [`Router::serve`].
     #[must_use]
     pub fn new(directory: Arc<Directory>, peers: Arc<Peers>) -> Self {
         Self {
             directory,
             peers,
-            replicas: std::sync::OnceLock::new(),
+            replicas: RwLock::default(),
+            placement: Progress::default(),
         }
     }
 
-    /// Adds the local replicas, once.
+    /// Adds the replicas that the node starts with.
     pub fn serve(&self, replicas: Replicas) {
-        // A second call would be a mistake in start-up; the first wins.
-        let _ = self.replicas.set(replicas);
+        *self.replicas.write() = Some(replicas);
     }
 
-    /// The replicas on this node.
+    /// Adds a replica.
+    pub fn add(&self, replica: Arc<Replica>) {
+        let mut replicas = self.replicas.write();
+        let replicas = replicas.get_or_insert_default();
+        replicas.insert(replica.shard, replica);
+    }
+
+    /// Takes a replica out: no further request reaches it.
+    pub fn remove(&self, shard: ShardId) -> Option<Arc<Replica>> {
+        self.replicas.write().as_mut()?.remove(&shard)
+    }
+
+    /// The replicas on this node; none while they are being opened.
     #[must_use]
-    pub fn replicas(&self) -> Option<&Replicas> {
-        self.replicas.get()
+    pub fn replicas(&self) -> Option<Vec<Arc<Replica>>> {
+        let replicas = self.replicas.read();
+        Some(replicas.as_ref()?.values().cloned().collect())
     }
 
     /// The replica of a shard on this node.
     #[must_use]
-    pub fn replica(&self, shard: ShardId) -> Option<&Arc<Replica>> {
-        self.replicas.get()?.get(&shard)
+    pub fn replica(&self, shard: ShardId) -> Option<Arc<Replica>> {
+        self.replicas.read().as_ref()?.get(&shard).cloned()
     }
 
     /// Where things are.
@@ -169,7 +187,10 @@ impl Router {
         let leader = hint
             .or_else(|| self.directory.leader(shard))
             .or_else(|| self.replica(shard).map(|_| me))
-            .or_else(|| self.directory.replicas(shard).first().copied())
+            .or_else(|| {
+                let voters = self.directory.replicas(shard);
+                voters.choose(&mut rand::rng()).copied()
+            })
             .ok_or(RequestError::NotLeader { leader: None })?;
         if leader == me {
             return match self.replica(shard) {

@@ -6,12 +6,18 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use lockstep_model::{NodeId, meta::NodeRecord};
+use lockstep_model::{
+    NodeId,
+    meta::{Lifecycle, NodeRecord},
+};
 use lockstep_proto::{cluster::v1 as pb, raft::v1 as raft_pb};
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::time::timeout;
 
-use crate::{replica::Replica, router::Router};
+use crate::{
+    replica::{Replica, members::newest_voters},
+    router::Router,
+};
 
 /// How long a peer may take to describe its replicas.
 const ANSWER: Duration = Duration::from_millis(700);
@@ -28,7 +34,13 @@ pub fn ready(router: &Router) -> Result<(), NotReady> {
     let Some(replicas) = router.replicas() else {
         return Err("this node's replicas are being opened".to_owned());
     };
-    match replicas.values().find(|replica| !replica.caught_up()) {
+    if router.directory().node(router.directory().me).is_none() {
+        return Err(
+            "this node was removed from the cluster: stop it, or give it an empty directory"
+                .to_owned(),
+        );
+    }
+    match replicas.iter().find(|replica| !replica.caught_up()) {
         Some(replica) => Err(format!("shard {} is catching up", replica.shard)),
         None => Ok(()),
     }
@@ -39,11 +51,12 @@ pub fn ready(router: &Router) -> Result<(), NotReady> {
 pub fn local(router: &Router) -> Vec<raft_pb::Replica> {
     router
         .replicas()
-        .map(|replicas| replicas.values().map(describe).collect())
+        .map(|replicas| replicas.iter().map(describe).collect())
         .unwrap_or_default()
 }
 
 fn describe(replica: &Arc<Replica>) -> raft_pb::Replica {
+    let leads = replica.leads();
     let metrics = replica.raft.metrics();
     let metrics = metrics.borrow_watched();
     let index = |id: &Option<crate::raft::types::LogId>| id.as_ref().map_or(0, |id| id.index);
@@ -57,16 +70,29 @@ fn describe(replica: &Arc<Replica>) -> raft_pb::Replica {
         })
         .collect();
     let members = metrics.membership_config.membership();
+    let members_index = index(metrics.membership_config.log_id());
+    let committed_index = index(&metrics.cluster_committed);
     raft_pb::Replica {
         shard: replica.shard.0,
         term: metrics.current_term,
         leader: metrics.current_leader.unwrap_or(0),
         last_index: metrics.last_log_index.unwrap_or(0),
-        committed_index: index(&metrics.cluster_committed),
+        committed_index,
         applied_index: index(&metrics.last_applied),
-        voters: members.voter_ids().collect(),
+        voters: newest_voters(members).into_iter().collect(),
         learners: members.learner_ids().collect(),
         progress,
+        joint: members.get_joint_config().len() > 1,
+        members_index,
+        authoritative: leads && members_index <= committed_index,
+    }
+}
+
+fn lifecycle(lifecycle: Lifecycle) -> pb::NodeLifecycle {
+    match lifecycle {
+        Lifecycle::Active => pb::NodeLifecycle::Active,
+        Lifecycle::Draining => pb::NodeLifecycle::Draining,
+        Lifecycle::Lost => pb::NodeLifecycle::Lost,
     }
 }
 
@@ -76,6 +102,8 @@ struct NodeAnswer {
     ready: bool,
     /// None if it did not answer.
     replicas: Option<Vec<raft_pb::Replica>>,
+    /// From the meta shard's leader.
+    placement: Option<raft_pb::PlacementProgress>,
 }
 
 /// Describes the cluster, with what the peers say.
@@ -96,6 +124,9 @@ pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
     for shard in &shards {
         *led.entry(shard.leader).or_default() += 1;
     }
+    let view = directory.view();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let progress = nodes.iter().find_map(|node| node.placement.clone());
     let nodes = nodes
         .into_iter()
         .map(|node| pb::NodeStatus {
@@ -107,10 +138,10 @@ pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
             reachable: node.replicas.is_some(),
             ready: node.ready,
             shards_led: led.get(&node.record.node.0).copied().unwrap_or(0),
-            shards_held: node.replicas.map_or(0, |replicas| {
-                u32::try_from(replicas.len()).unwrap_or(u32::MAX)
-            }),
+            shards_held: node.replicas.map_or(0, |replicas| count(replicas.len())),
             zone: node.record.zone,
+            lifecycle: lifecycle(view.lifecycle(node.record.node)).into(),
+            shards_placed: count(view.placement.replicas_on(node.record.node)),
         })
         .collect();
     pb::GetStatusResponse {
@@ -118,6 +149,10 @@ pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
         nodes,
         shards,
         answered_by: directory.me.0,
+        revision: view.revision,
+        settled: progress.as_ref().is_some_and(|progress| progress.settled),
+        obstacles: progress.unwrap_or_default().obstacles,
+        replication_factor: directory.settings.replication_factor,
     }
 }
 
@@ -127,6 +162,7 @@ async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
             record,
             ready: ready(router).is_ok(),
             replicas: Some(local(router)),
+            placement: router.placement.present(),
         };
     }
     let Ok(peer) = router.peers().get(record.node, &record.peer_address) else {
@@ -134,6 +170,7 @@ async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
             record,
             ready: false,
             replicas: None,
+            placement: None,
         };
     };
     let (mut for_replicas, mut for_probe) = (peer.client(), peer.client());
@@ -144,15 +181,20 @@ async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
         )
     };
     match timeout(ANSWER, asked).await {
-        Ok(Ok((replicas, probe))) => NodeAnswer {
-            record,
-            ready: probe.into_inner().ready,
-            replicas: Some(replicas.into_inner().replicas),
-        },
-        Ok(Err(_)) | Err(_) => NodeAnswer {
+        Ok(Ok((replicas, probe))) if replicas.get_ref().node_id == record.node.0 => {
+            let answer = replicas.into_inner();
+            NodeAnswer {
+                record,
+                ready: probe.into_inner().ready,
+                replicas: Some(answer.replicas),
+                placement: answer.placement,
+            }
+        }
+        Ok(Ok(_) | Err(_)) | Err(_) => NodeAnswer {
             record,
             ready: false,
             replicas: None,
+            placement: None,
         },
     }
 }

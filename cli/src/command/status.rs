@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use lockstep_client::{Client, ClusterStatus, NodeId, NodeStatus, ShardStatus};
+use lockstep_client::{Client, ClusterStatus, Lifecycle, NodeId, NodeStatus, ShardStatus};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
     args::Format,
     exit::Failure,
     output::Output,
-    row::Status,
+    row::{ShardList, Status},
     table::{Cell, Table, printable},
 };
 
@@ -62,7 +62,37 @@ fn over(text: &str) -> String {
     format!("{HOME}{lines}{CLEAR_BELOW}")
 }
 
+/// Lists the shards.
+pub(crate) async fn shards(client: &Client, output: &Output) -> Result<(), Failure> {
+    let status = client.status().await?;
+    match output.format() {
+        Format::Json => {
+            let shards = status.shards.iter().map(Into::into).collect();
+            output.json(&ShardList { shards })
+        }
+        Format::Table => output.write(&shard_table(&status).render(output.has_colour())),
+    }
+}
+
 fn in_words(status: &ClusterStatus, colour: bool) -> String {
+    let mut text = format!(
+        "cluster {}, as {} sees it\n\n{}\n{}",
+        printable(&status.cluster_id),
+        printable(&name(status, status.answered_by)),
+        node_table(status).render(colour),
+        shard_table(status).render(colour),
+    );
+    if !status.obstacles.is_empty() {
+        text += "\nthe placement waits for:\n";
+    }
+    for obstacle in &status.obstacles {
+        text += &format!("  {}\n", printable(obstacle));
+    }
+    text
+}
+
+/// The nodes, a row each.
+pub(crate) fn node_table(status: &ClusterStatus) -> Table {
     let mut nodes = Table::new([
         "NODE", "NAME", "STATE", "LEADS", "HOLDS", "CLIENTS", "PEERS", "ZONE", "VERSION",
     ]);
@@ -72,13 +102,17 @@ fn in_words(status: &ClusterStatus, colour: bool) -> String {
             node.name.as_str().into(),
             state(node),
             node.shards_led.into(),
-            node.shards_held.into(),
+            node.shards_placed.into(),
             node.client_address.as_str().into(),
             node.peer_address.as_str().into(),
             dash(&node.zone).into(),
             node.version.as_str().into(),
         ]);
     }
+    nodes
+}
+
+fn shard_table(status: &ClusterStatus) -> Table {
     let mut shards = Table::new([
         "SHARD",
         "LEADER",
@@ -89,47 +123,37 @@ fn in_words(status: &ClusterStatus, colour: bool) -> String {
         "REPLICAS",
     ]);
     for shard in &status.shards {
+        let lag = shard.replicas.iter().map(|replica| replica.lag).max();
+        let leader = shard.leader;
         shards.row([
             if shard.id.0 == 0 {
                 "meta".into()
             } else {
                 shard.id.0.into()
             },
-            shard
-                .leader
-                .map_or_else(|| Cell::bad("none"), |leader| name(status, leader).into()),
+            leader.map_or_else(|| Cell::bad("none"), |leader| name(status, leader).into()),
             shard.term.into(),
             shard.last_index.into(),
             shard.committed_index.into(),
-            shard
-                .replicas
-                .iter()
-                .map(|replica| replica.lag)
-                .max()
-                .unwrap_or(0)
-                .into(),
+            lag.unwrap_or(0).into(),
             replicas(status, shard).into(),
         ]);
     }
-    format!(
-        "cluster {}, as {} sees it\n\n{}\n{}",
-        printable(&status.cluster_id),
-        printable(&name(status, status.answered_by)),
-        nodes.render(colour),
-        shards.render(colour),
-    )
+    shards
 }
 
 fn state(node: &NodeStatus) -> Cell {
-    match (node.reachable, node.ready) {
-        (true, true) => "ready".into(),
-        (true, false) => Cell::bad("not ready"),
-        (false, _) => Cell::bad("unreachable"),
+    match (node.lifecycle, node.reachable, node.ready) {
+        (Lifecycle::Lost, ..) => Cell::bad("lost"),
+        (_, false, _) => Cell::bad("unreachable"),
+        (_, true, false) => Cell::bad("not ready"),
+        (Lifecycle::Draining, true, true) => "draining".into(),
+        (Lifecycle::Active | Lifecycle::Unknown, true, true) => "ready".into(),
     }
 }
 
 /// A node's name, or what it is called where it has none.
-fn name(status: &ClusterStatus, id: NodeId) -> String {
+pub(crate) fn name(status: &ClusterStatus, id: NodeId) -> String {
     let node = status.nodes.iter().find(|node| node.id == id);
     match node.map(|node| node.name.as_str()) {
         Some(name) if !name.is_empty() => name.to_owned(),

@@ -80,6 +80,28 @@ reasons! {
     NoLeader = "NO_LEADER",
     /// Whether the operation took place is not known; the same serial may be repeated.
     UnknownOutcome = "UNKNOWN_OUTCOME",
+    /// The node is not part of a cluster yet.
+    NotInCluster = "NOT_IN_CLUSTER",
+    /// A session of that id is open already.
+    SessionExists = "SESSION_EXISTS",
+    /// The node is not known to the cluster.
+    NodeNotFound = "NODE_NOT_FOUND",
+    /// The node does not answer.
+    NodeUnreachable = "NODE_UNREACHABLE",
+    /// The cluster's tables have changed since the caller looked.
+    OtherRevision = "OTHER_REVISION",
+    /// The cluster has as many nodes as it can have.
+    TooManyNodes = "TOO_MANY_NODES",
+    /// Fewer nodes would be left than a shard needs.
+    TooFewNodes = "TOO_FEW_NODES",
+    /// A shard would keep no majority.
+    NoMajorityWithout = "NO_MAJORITY_WITHOUT",
+    /// The node still holds replicas.
+    NodeNotEmpty = "NODE_NOT_EMPTY",
+    /// The node is active, and was not drained.
+    NodeActive = "NODE_ACTIVE",
+    /// Another node has taken the node's name.
+    NodeReplaced = "NODE_REPLACED",
     /// The node is at one of its bounds.
     Overloaded = "OVERLOADED",
     /// The node is stopping.
@@ -108,6 +130,7 @@ impl Reason {
             }
             Self::TooManyInFlight
             | Self::NoLeader
+            | Self::NotInCluster
             | Self::UnknownOutcome
             | Self::Overloaded
             | Self::ShuttingDown => Disposition::Retry,
@@ -124,6 +147,16 @@ impl Reason {
             | Self::StaleToken
             | Self::WrongMode
             | Self::TooManyHolds
+            | Self::SessionExists
+            | Self::NodeNotFound
+            | Self::NodeUnreachable
+            | Self::OtherRevision
+            | Self::TooManyNodes
+            | Self::TooFewNodes
+            | Self::NoMajorityWithout
+            | Self::NodeNotEmpty
+            | Self::NodeActive
+            | Self::NodeReplaced
             | Self::InvalidArgument
             | Self::IncompatibleVersions => Disposition::Final,
             Self::Unknown(_) => return None,

@@ -408,6 +408,8 @@ impl LockService for Node {
 
 #[tonic::async_trait]
 impl ClusterService for Node {
+    type WatchStatusStream =
+        Pin<Box<dyn AsyncStream<Item = Result<cluster::WatchStatusResponse, Status>> + Send>>;
     type WatchPlacementStream = Pin<
         Box<
             dyn AsyncStream<Item = Result<cluster::WatchPlacementResponse, Status>>
@@ -434,6 +436,8 @@ impl ClusterService for Node {
             shards_led: u32::try_from(led(node.node_id)).unwrap_or(u32::MAX),
             shards_held: u32::try_from(placement.shards.len()).unwrap_or(u32::MAX),
             zone: String::new(),
+            lifecycle: cluster::NodeLifecycle::Active.into(),
+            shards_placed: u32::try_from(placement.shards.len()).unwrap_or(u32::MAX),
         });
         let shards = placement.shards.iter().map(|shard| cluster::ShardStatus {
             shard: shard.shard,
@@ -457,7 +461,53 @@ impl ClusterService for Node {
             nodes: nodes.collect(),
             shards: shards.collect(),
             answered_by: self.node,
+            revision: 1,
+            obstacles: Vec::new(),
+            settled: true,
+            replication_factor: 3,
         }))
+    }
+
+    async fn watch_status(
+        &self,
+        _: tonic::Request<cluster::WatchStatusRequest>,
+    ) -> Answered<Self::WatchStatusStream> {
+        not_faked()
+    }
+
+    async fn drain_node(
+        &self,
+        _: tonic::Request<cluster::DrainNodeRequest>,
+    ) -> Answered<cluster::DrainNodeResponse> {
+        not_faked()
+    }
+
+    async fn remove_node(
+        &self,
+        _: tonic::Request<cluster::RemoveNodeRequest>,
+    ) -> Answered<cluster::RemoveNodeResponse> {
+        not_faked()
+    }
+
+    async fn replace_node(
+        &self,
+        _: tonic::Request<cluster::ReplaceNodeRequest>,
+    ) -> Answered<cluster::ReplaceNodeResponse> {
+        not_faked()
+    }
+
+    async fn activate_node(
+        &self,
+        _: tonic::Request<cluster::ActivateNodeRequest>,
+    ) -> Answered<cluster::ActivateNodeResponse> {
+        not_faked()
+    }
+
+    async fn transfer_leaders(
+        &self,
+        _: tonic::Request<cluster::TransferLeadersRequest>,
+    ) -> Answered<cluster::TransferLeadersResponse> {
+        not_faked()
     }
 
     async fn watch_placement(

@@ -3,14 +3,17 @@
 //! Exits with 0 when the drill ran to its end and nothing was violated, 1 when something was, and 2
 //! when the drill itself could not be carried out.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use lockstep_drill::{
     cluster::ClusterOptions,
     console::say,
-    drill::{DrillOptions, Outcome, kill, partition, pause},
+    drill::{
+        DrillOptions, ForeignOptions, Outcome, driver_kill, kill, load, lose_disk, partition,
+        pause, roll, scale,
+    },
 };
 
 /// Breaks a cluster on purpose, again and again, and judges what its clients saw.
@@ -29,6 +32,17 @@ enum Drill {
     Pause(Asked),
     /// Cuts links between nodes, in one direction or both.
     Partition(Asked),
+    /// Grows the cluster from three nodes to five, and shrinks it again.
+    Scale(Asked),
+    /// Restarts every node in an orderly way, one after another.
+    Roll(Asked),
+    /// Kills nodes and deletes their data; they come back empty.
+    LoseDisk(Asked),
+    /// Kills the node that drives the placement, at each step of a move.
+    DriverKill(Asked),
+    /// Breaks nothing: puts load on a cluster that is there, and judges what came of it, whatever
+    /// happened to the cluster meanwhile. SIGTERM ends it early, with its verdict.
+    Load(AskedLoad),
 }
 
 #[derive(Args)]
@@ -42,6 +56,25 @@ struct Asked {
     /// How many data shards the cluster has.
     #[arg(long, default_value_t = 8)]
     shards: u32,
+    /// Repeats the random choices of an earlier run [default: random].
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+#[derive(Args)]
+struct AskedLoad {
+    /// Nodes to start from, host:port, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:7400")]
+    endpoints: Vec<String>,
+    /// For how long, at most.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// How many clients lock and unlock.
+    #[arg(long, default_value_t = 64)]
+    clients: usize,
+    /// A lost session is a violation: say so where every fault is shorter than their TTL of 10 s.
+    #[arg(long)]
+    sessions_survive: bool,
     /// Repeats the random choices of an earlier run [default: random].
     #[arg(long)]
     seed: Option<u64>,
@@ -67,7 +100,7 @@ async fn main() -> ExitCode {
             stopped.context("waiting for Ctrl-C").and(Err(anyhow::anyhow!("stopped by Ctrl-C")))
         }
     };
-    match ran.and_then(|outcome| conclude(&outcome)) {
+    match ran.and_then(|outcome| conclude(&cli.drill, &outcome)) {
         Ok(code) => code,
         Err(error) => {
             say(format_args!(
@@ -87,12 +120,36 @@ async fn run(drill: &Drill) -> anyhow::Result<Outcome> {
         Drill::Kill(asked) => kill(asked.options(), cluster("kill")).await,
         Drill::Pause(asked) => pause(asked.options(), cluster("pause")).await,
         Drill::Partition(asked) => partition(asked.options(), cluster("partition")).await,
+        Drill::Scale(asked) => scale(asked.options(), cluster("scale")).await,
+        Drill::Roll(asked) => roll(asked.options(), cluster("roll")).await,
+        Drill::LoseDisk(asked) => lose_disk(asked.options(), cluster("lose-disk")).await,
+        Drill::DriverKill(asked) => driver_kill(asked.options(), cluster("driver-kill")).await,
+        Drill::Load(asked) => {
+            load(ForeignOptions {
+                endpoints: asked.endpoints.clone(),
+                clients: asked.clients,
+                limit: Duration::from_secs(asked.seconds),
+                sessions_survive: asked.sessions_survive,
+                seed: asked.seed.unwrap_or_else(rand::random),
+            })
+            .await
+        }
     }
 }
 
-fn conclude(outcome: &Outcome) -> anyhow::Result<ExitCode> {
+fn conclude(drill: &Drill, outcome: &Outcome) -> anyhow::Result<ExitCode> {
     say(outcome.to_string().trim_end());
-    outcome.figures.publish()?;
+    match drill {
+        Drill::Kill(_)
+        | Drill::Pause(_)
+        | Drill::Partition(_)
+        | Drill::Scale(_)
+        | Drill::Roll(_)
+        | Drill::LoseDisk(_)
+        | Drill::DriverKill(_) => outcome.figures.publish()?,
+        // It runs where the cluster is, which may be a container that cannot write.
+        Drill::Load(_) => outcome.figures.print()?,
+    }
     if outcome.verdict.is_clean() {
         Ok(ExitCode::SUCCESS)
     } else {

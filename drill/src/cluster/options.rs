@@ -21,6 +21,9 @@ pub struct ClusterOptions {
     pub name: String,
     /// 1 to 10.
     pub nodes: usize,
+    /// How many of them found the cluster, and are started with it; the others join when they are
+    /// started.
+    pub founders: usize,
     /// Data shards.
     pub shards: u32,
     /// Whether a proxy lies on each peer link, so that it can be cut.
@@ -43,6 +46,7 @@ impl ClusterOptions {
         Self {
             name: name.to_owned(),
             nodes: 3,
+            founders: 3,
             shards: 8,
             links: false,
             dir: None,
@@ -87,7 +91,8 @@ pub(super) fn node_env(
     own: NodeAddresses,
     links: Option<&Links>,
 ) -> BTreeMap<String, String> {
-    let founders: Vec<String> = peers.iter().map(ToString::to_string).collect();
+    let founders = peers.iter().take(options.founders);
+    let founders: Vec<String> = founders.map(ToString::to_string).collect();
     let mut env = BTreeMap::new();
     let mut set = |key: &str, value: String| env.insert(format!("LOCKSTEP_{key}"), value);
     set("NAME", node_name(at));
@@ -96,7 +101,7 @@ pub(super) fn node_env(
     set("HTTP_LISTEN", own.http.to_string());
     set("INITIAL_NODES", founders.join(","));
     set("SHARDS", options.shards.to_string());
-    set("REPLICATION_FACTOR", peers.len().min(3).to_string());
+    set("REPLICATION_FACTOR", founders.len().min(3).to_string());
     set("LOG", "info".to_owned());
     let dialled = peers.iter().enumerate().filter_map(|(to, peer)| {
         let link = links?.get(at, to)?;

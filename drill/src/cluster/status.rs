@@ -64,7 +64,7 @@ impl Leadership {
 }
 
 impl Cluster {
-    fn channel(&self, at: usize, limit: Duration) -> anyhow::Result<Channel> {
+    pub(super) fn channel(&self, at: usize, limit: Duration) -> anyhow::Result<Channel> {
         let address = self.node(at)?.addresses().client;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
             .connect_timeout(STATUS_LIMIT)

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Locks of the load on each shard: with 64 clients and 8 shards, one a client.
-const LOCKS_PER_SHARD: usize = 8;
+pub(super) const LOCKS_PER_SHARD: usize = 8;
 /// Cycles between two judgements: about a minute of load, a few hundred thousand operations.
 const CYCLES_PER_ROUND: u32 = 10;
 /// How long a shard may take to grant again before the cluster counts as broken: ten elections.
@@ -144,6 +144,28 @@ impl Exercise {
             .map(gap)
             .map(|gap| gap.as_secs_f64())
             .collect()
+    }
+
+    /// Waits until so many grants were answered since `from`.
+    ///
+    /// # Errors
+    /// If the cluster grants nothing.
+    pub async fn granted(&self, count: usize, from: Moment) -> anyhow::Result<()> {
+        let what = format!("{count} grants");
+        until(what, SERVE_LIMIT, || async {
+            match self.latencies(from, self.now()).len() {
+                enough if enough >= count => Ok(()),
+                few => Err(format!("{few} so far")),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// How long the acquisitions that were granted between `from` and `to` took, in seconds.
+    #[must_use]
+    pub fn latencies(&self, from: Moment, to: Moment) -> Vec<f64> {
+        self.arena.grants.latencies(from, to)
     }
 
     /// A node that leads data shards, and which; any node if none leads one.

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context, ensure};
-use lockstep_proto::lock::v1::{GetLockRequest, ListLocksRequest, LockInfo};
+use lockstep_proto::lock::v1::{
+    GetLockRequest, ListLocksRequest, LockInfo, lock_service_client::LockServiceClient,
+};
+use tonic::transport::Channel;
 
 use super::grants::GrantTimes;
 use crate::{
@@ -13,6 +16,9 @@ use crate::{
     poll::until,
     resource::Resource,
 };
+
+/// The lock API of one node, without the SDK's retries.
+pub type Door = LockServiceClient<Channel>;
 
 /// All locks of all drills begin so.
 pub const PREFIX: &str = "drill/";
@@ -57,17 +63,27 @@ impl Arena {
     /// # Errors
     /// If the cluster does not say where a lock is, or leaves a shard out.
     pub async fn spread(cluster: &Cluster, per_shard: usize) -> anyhow::Result<Self> {
-        let shards = cluster.options().shards;
+        Self::spread_behind(cluster.locks(0)?, cluster.options().shards, per_shard).await
+    }
+
+    /// Like [`Self::spread`], on a cluster with `shards` data shards of which one node is known.
+    ///
+    /// # Errors
+    /// As [`Self::spread`].
+    pub async fn spread_behind(
+        mut door: Door,
+        shards: u32,
+        per_shard: usize,
+    ) -> anyhow::Result<Self> {
         let needed = per_shard + 1;
         let mut found: BTreeMap<u32, Vec<String>> = (1..=shards).map(|s| (s, vec![])).collect();
         let tries = TRIES_PER_LOCK * needed * shards as usize;
-        let mut client = cluster.locks(0)?;
         for number in 0..tries {
             if found.values().all(|names| names.len() == needed) {
                 break;
             }
             let name = format!("{PREFIX}{number:05}");
-            let asked = client.get_lock(GetLockRequest { name: name.clone() }).await;
+            let asked = door.get_lock(GetLockRequest { name: name.clone() }).await;
             let info = asked.context("where a lock is")?.into_inner();
             let shard = info.lock.context("an answer without a lock")?.shard;
             let names = found.get_mut(&shard);
@@ -109,16 +125,25 @@ impl Arena {
     /// # Errors
     /// Of the waiting; what is left is no error but a violation.
     pub async fn wait_empty(&self, cluster: &Cluster) -> anyhow::Result<Option<Violation>> {
+        let doors: Result<Vec<Door>, _> = (0..cluster.size()).map(|at| cluster.locks(at)).collect();
+        self.wait_empty_behind(&doors?).await
+    }
+
+    /// Like [`Self::wait_empty`], as the first of these nodes that answers says.
+    ///
+    /// # Errors
+    /// As [`Self::wait_empty`].
+    pub async fn wait_empty_behind(&self, doors: &[Door]) -> anyhow::Result<Option<Violation>> {
         let mut left = None;
         let empty = until("no lock is held", EMPTY_LIMIT, || async {
-            let locks = list(cluster).await.map_err(|error| format!("{error:#}"))?;
+            let locks = list(doors).await.map_err(|error| format!("{error:#}"))?;
             match locks.into_iter().next() {
                 None => Ok(()),
                 Some(lock) => Err(format!("{lock:?}")),
             }
         });
         if let Err(timed_out) = empty.await {
-            let first = list(cluster).await?.into_iter().next();
+            let first = list(doors).await?.into_iter().next();
             left = Some(first.map_or_else(
                 || Violation::Unmet {
                     what: timed_out.to_string(),
@@ -134,10 +159,10 @@ impl Arena {
 }
 
 /// All locks of drills that are held or waited for, as the first node that answers says.
-async fn list(cluster: &Cluster) -> anyhow::Result<Vec<LockInfo>> {
+async fn list(doors: &[Door]) -> anyhow::Result<Vec<LockInfo>> {
     let mut last = None;
-    for at in 0..cluster.size() {
-        match list_at(cluster, at).await {
+    for door in doors {
+        match list_at(door.clone()).await {
             Ok(locks) => return Ok(locks),
             Err(error) => last = Some(error),
         }
@@ -145,8 +170,7 @@ async fn list(cluster: &Cluster) -> anyhow::Result<Vec<LockInfo>> {
     Err(last.context("the cluster has no nodes")?)
 }
 
-async fn list_at(cluster: &Cluster, at: usize) -> anyhow::Result<Vec<LockInfo>> {
-    let mut client = cluster.locks(at)?;
+async fn list_at(mut door: Door) -> anyhow::Result<Vec<LockInfo>> {
     let mut locks = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -155,7 +179,7 @@ async fn list_at(cluster: &Cluster, at: usize) -> anyhow::Result<Vec<LockInfo>> 
             page_size: PAGE,
             page_token,
         };
-        let page = client.list_locks(request).await?.into_inner();
+        let page = door.list_locks(request).await?.into_inner();
         locks.extend(page.locks);
         page_token = page.next_page_token;
         if page_token.is_empty() {

@@ -18,8 +18,9 @@ pub struct GrantTimes {
 
 #[derive(Debug, Default)]
 struct Times {
-    /// When a grant was answered, roughly ascending: clients note theirs on their own.
-    answered: Vec<Moment>,
+    /// When a grant was asked for and answered, roughly ascending by the latter: clients note theirs
+    /// on their own.
+    grants: Vec<(Moment, Moment)>,
     /// When the newest of the granted acquisitions was asked for.
     asked: Moment,
 }
@@ -41,7 +42,7 @@ impl GrantTimes {
     pub fn note(&self, shard: u32, asked: Moment, answered: Moment) {
         if let Some(times) = self.times(shard) {
             let mut times = times.lock();
-            times.answered.push(answered);
+            times.grants.push((asked, answered));
             times.asked = times.asked.max(asked);
         }
     }
@@ -65,7 +66,8 @@ impl GrantTimes {
             Some(times) => {
                 let times = times.lock();
                 let within = |moment: &&Moment| (from..to).contains(*moment);
-                times.answered.iter().filter(within).copied().collect()
+                let answered = times.grants.iter().map(|(_, answered)| answered);
+                answered.filter(within).copied().collect()
             }
             None => vec![],
         };
@@ -78,11 +80,24 @@ impl GrantTimes {
             .unwrap_or_default()
     }
 
+    /// How long the grants that were answered between `from` and `to` took, in seconds.
+    #[must_use]
+    pub fn latencies(&self, from: Moment, to: Moment) -> Vec<f64> {
+        let mut latencies = vec![];
+        for times in &self.shards {
+            let times = times.lock();
+            let within = times.grants.iter();
+            let within = within.filter(|(_, answered)| (from..to).contains(answered));
+            latencies.extend(within.map(|(asked, answered)| answered.since(*asked).as_secs_f64()));
+        }
+        latencies
+    }
+
     /// Forgets the times so far: what a round kept is no use to the next.
     pub fn forget(&self) {
         self.shards
             .iter()
-            .for_each(|times| times.lock().answered.clear());
+            .for_each(|times| times.lock().grants.clear());
     }
 }
 

@@ -101,6 +101,7 @@ fn spec(name: &str, mode: i32) -> LockSpec {
 async fn every_rpc_refuses_bad_input_in_words() -> anyhow::Result<()> {
     let options = ClusterOptions {
         nodes: 1,
+        founders: 1,
         ..ClusterOptions::new("test-bad-input").with_shards(2)
     };
     with_cluster(options, LIMIT, async |cluster| {

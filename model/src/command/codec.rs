@@ -14,7 +14,8 @@ use crate::{
     codec::{
         Decode, DecodeError, Encode, Reader, check_bounds, decode_versioned, encode_versioned,
     },
-    id::{LockName, Millis},
+    id::{LockName, Millis, NodeId},
+    meta::{MAX_VOTERS, NodeRecord},
 };
 
 impl Batch {
@@ -69,6 +70,10 @@ mod tag {
 
     pub(super) const META_FOUND: u8 = 1;
     pub(super) const META_DESCRIBE_NODE: u8 = 2;
+    pub(super) const META_JOIN_NODE: u8 = 3;
+    pub(super) const META_SET_LIFECYCLE: u8 = 4;
+    pub(super) const META_REMOVE_NODE: u8 = 5;
+    pub(super) const META_SET_REPLICAS: u8 = 6;
 }
 
 impl Encode for Batch {
@@ -154,6 +159,14 @@ impl Encode for Command {
     }
 }
 
+/// Appends a tag and fields.
+fn put(out: &mut Vec<u8>, tag: u8, fields: &[&dyn Encode]) {
+    out.push(tag);
+    for field in fields {
+        field.encode_into(out);
+    }
+}
+
 /// The second half of [`Command`]'s encoding: the commands about locks.
 fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
     match command {
@@ -163,26 +176,17 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
             locks,
             wait,
         } => {
-            out.push(tag::ACQUIRE);
-            request.encode_into(out);
-            owner.encode_into(out);
-            locks.encode_into(out);
-            wait.encode_into(out);
+            put(out, tag::ACQUIRE, &[request, owner, locks, wait]);
         }
         Command::CancelWait { session, serial } => {
-            out.push(tag::CANCEL_WAIT);
-            session.encode_into(out);
-            serial.encode_into(out);
+            put(out, tag::CANCEL_WAIT, &[session, serial]);
         }
         Command::Release {
             request,
             name,
             token,
         } => {
-            out.push(tag::RELEASE);
-            request.encode_into(out);
-            name.encode_into(out);
-            token.encode_into(out);
+            put(out, tag::RELEASE, &[request, name, token]);
         }
         Command::UndoAcquire {
             session,
@@ -190,11 +194,7 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
             grants,
             refusal,
         } => {
-            out.push(tag::UNDO_ACQUIRE);
-            session.encode_into(out);
-            serial.encode_into(out);
-            grants.encode_into(out);
-            refusal.encode_into(out);
+            put(out, tag::UNDO_ACQUIRE, &[session, serial, grants, refusal]);
         }
         Command::Upgrade {
             request,
@@ -202,21 +202,14 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
             token,
             wait,
         } => {
-            out.push(tag::UPGRADE);
-            request.encode_into(out);
-            name.encode_into(out);
-            token.encode_into(out);
-            wait.encode_into(out);
+            put(out, tag::UPGRADE, &[request, name, token, wait]);
         }
         Command::Downgrade {
             request,
             name,
             token,
         } => {
-            out.push(tag::DOWNGRADE);
-            request.encode_into(out);
-            name.encode_into(out);
-            token.encode_into(out);
+            put(out, tag::DOWNGRADE, &[request, name, token]);
         }
         Command::ExpireWaits => out.push(tag::EXPIRE_WAITS),
         Command::OpenSession { .. }
@@ -337,6 +330,38 @@ impl Encode for MetaCommand {
                 out.push(tag::META_DESCRIBE_NODE);
                 node.encode_into(out);
             }
+            Self::JoinNode { node, nonce } => {
+                out.push(tag::META_JOIN_NODE);
+                node.encode_description_into(out);
+                nonce.encode_into(out);
+            }
+            Self::SetLifecycle {
+                node,
+                lifecycle,
+                expected,
+            } => {
+                out.push(tag::META_SET_LIFECYCLE);
+                node.encode_into(out);
+                lifecycle.encode_into(out);
+                expected.encode_into(out);
+            }
+            Self::RemoveNode { node, expected } => {
+                out.push(tag::META_REMOVE_NODE);
+                node.encode_into(out);
+                expected.encode_into(out);
+            }
+            Self::SetReplicas {
+                shard,
+                voters,
+                learners,
+                as_of,
+            } => {
+                out.push(tag::META_SET_REPLICAS);
+                shard.encode_into(out);
+                voters.encode_into(out);
+                learners.encode_into(out);
+                as_of.encode_into(out);
+            }
         }
     }
 }
@@ -352,6 +377,25 @@ impl Decode for MetaCommand {
             },
             tag::META_DESCRIBE_NODE => Self::DescribeNode {
                 node: Decode::decode_from(input)?,
+            },
+            tag::META_JOIN_NODE => Self::JoinNode {
+                node: NodeRecord::decode_description_from(NodeId(0), input)?,
+                nonce: Decode::decode_from(input)?,
+            },
+            tag::META_SET_LIFECYCLE => Self::SetLifecycle {
+                node: Decode::decode_from(input)?,
+                lifecycle: Decode::decode_from(input)?,
+                expected: Decode::decode_from(input)?,
+            },
+            tag::META_REMOVE_NODE => Self::RemoveNode {
+                node: Decode::decode_from(input)?,
+                expected: Decode::decode_from(input)?,
+            },
+            tag::META_SET_REPLICAS => Self::SetReplicas {
+                shard: Decode::decode_from(input)?,
+                voters: bounded_list(input, "number of voters", 1, MAX_VOTERS as usize)?,
+                learners: bounded_list(input, "number of learners", 0, MAX_VOTERS as usize)?,
+                as_of: Decode::decode_from(input)?,
             },
             tag => {
                 return Err(DecodeError::UnknownTag {

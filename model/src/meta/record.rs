@@ -56,13 +56,27 @@ pub struct NodeRecord {
     pub version: String,
 }
 
-/// Which nodes vote in which shard.
+/// What is to become of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lifecycle {
+    /// It is not expected back; its replicas are replaced first.
+    Lost,
+    /// It still serves, but is to be emptied.
+    Draining,
+    /// It holds its share.
+    #[default]
+    Active,
+}
+
+/// Which nodes hold which shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placement {
     /// Grows with every change; 1 when founded.
     pub revision: u64,
     /// Every shard, the meta shard included, with its 1..=[`MAX_VOTERS`] voters, all distinct.
     pub shards: BTreeMap<ShardId, Vec<NodeId>>,
+    /// The nodes that have, or are about to get, a replica without a vote; only shards with any.
+    pub learners: BTreeMap<ShardId, Vec<NodeId>>,
 }
 
 impl Settings {
@@ -93,6 +107,14 @@ impl NodeRecord {
     /// As decoding it would.
     pub fn check(&self) -> Result<(), DecodeError> {
         check_bounds("a node id", self.node.0, 1, u64::MAX)?;
+        self.check_description()
+    }
+
+    /// Checks all but the id.
+    ///
+    /// # Errors
+    /// As decoding it would.
+    pub fn check_description(&self) -> Result<(), DecodeError> {
         check_length("a node's name", &self.name, 1, MAX_NODE_NAME_BYTES)?;
         check_length(
             "a client address",
@@ -107,11 +129,45 @@ impl NodeRecord {
 }
 
 impl Placement {
+    /// The nodes that hold a shard, voters first.
+    pub fn holders(&self, shard: ShardId) -> impl Iterator<Item = NodeId> + '_ {
+        let voters = self.shards.get(&shard).into_iter().flatten();
+        let learners = self.learners.get(&shard).into_iter().flatten();
+        voters.chain(learners).copied()
+    }
+
+    /// How many replicas a node has, or is about to get.
+    #[must_use]
+    pub fn replicas_on(&self, node: NodeId) -> usize {
+        let all = self.shards.values().chain(self.learners.values());
+        all.flatten().filter(|holder| **holder == node).count()
+    }
+
     /// Checks the bounds.
     ///
     /// # Errors
     /// As decoding it would.
     pub fn check(&self) -> Result<(), DecodeError> {
+        for (shard, learners) in &self.learners {
+            check_bounds(
+                "the number of a shard's learners",
+                learners.len() as u64,
+                1,
+                u64::from(MAX_VOTERS),
+            )?;
+            if !self.shards.contains_key(shard) {
+                return Err(DecodeError::Inconsistent {
+                    what: "a shard has learners and no voters",
+                });
+            }
+            let mut holders: Vec<_> = self.holders(*shard).collect();
+            holders.sort_unstable();
+            if !holders.is_sorted_by(|before, after| before < after) {
+                return Err(DecodeError::Inconsistent {
+                    what: "a node holds a shard twice",
+                });
+            }
+        }
         for (shard, voters) in &self.shards {
             check_bounds("a shard id", u64::from(shard.0), 0, u64::from(MAX_SHARDS))?;
             check_bounds(
@@ -159,29 +215,71 @@ impl Decode for Settings {
     }
 }
 
-impl Encode for NodeRecord {
-    fn encode_into(&self, out: &mut Vec<u8>) {
-        self.node.encode_into(out);
+impl NodeRecord {
+    /// The encoding of all but the id.
+    pub(crate) fn encode_description_into(&self, out: &mut Vec<u8>) {
         self.name.encode_into(out);
         self.client_address.encode_into(out);
         self.peer_address.encode_into(out);
         self.zone.encode_into(out);
         self.version.encode_into(out);
     }
-}
 
-impl Decode for NodeRecord {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    /// Reads what [`Self::encode_description_into`] wrote.
+    pub(crate) fn decode_description_from(
+        node: NodeId,
+        input: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
         let record = Self {
-            node: Decode::decode_from(input)?,
+            node,
             name: Decode::decode_from(input)?,
             client_address: Decode::decode_from(input)?,
             peer_address: Decode::decode_from(input)?,
             zone: Decode::decode_from(input)?,
             version: Decode::decode_from(input)?,
         };
+        record.check_description()?;
+        Ok(record)
+    }
+}
+
+impl Encode for NodeRecord {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.node.encode_into(out);
+        self.encode_description_into(out);
+    }
+}
+
+impl Decode for NodeRecord {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let node = Decode::decode_from(input)?;
+        let record = Self::decode_description_from(node, input)?;
         record.check()?;
         Ok(record)
+    }
+}
+
+impl Encode for Lifecycle {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        out.push(match self {
+            Self::Active => 1,
+            Self::Draining => 2,
+            Self::Lost => 3,
+        });
+    }
+}
+
+impl Decode for Lifecycle {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match input.byte()? {
+            1 => Ok(Self::Active),
+            2 => Ok(Self::Draining),
+            3 => Ok(Self::Lost),
+            tag => Err(DecodeError::UnknownTag {
+                what: "lifecycle",
+                tag,
+            }),
+        }
     }
 }
 
@@ -189,6 +287,7 @@ impl Encode for Placement {
     fn encode_into(&self, out: &mut Vec<u8>) {
         self.revision.encode_into(out);
         self.shards.encode_into(out);
+        self.learners.encode_into(out);
     }
 }
 
@@ -197,6 +296,7 @@ impl Decode for Placement {
         let placement = Self {
             revision: Decode::decode_from(input)?,
             shards: Decode::decode_from(input)?,
+            learners: Decode::decode_from(input)?,
         };
         placement.check()?;
         Ok(placement)

@@ -137,7 +137,7 @@ fn a_known_node_describes_itself_and_an_unknown_one_is_refused() {
     let unknown = || MetaCommand::DescribeNode { node: node(9) };
     assert_eq!(run(&mut meta, unknown()), refused);
     assert_eq!(meta, before);
-    assert_eq!(run(&mut Meta::new(), unknown()), refused);
+    refuses_as_malformed(&mut Meta::new(), unknown());
 
     let endless = NodeRecord {
         zone: "z".repeat(MAX_ZONE_BYTES + 1),
@@ -198,8 +198,9 @@ fn the_encodings_of_the_tables_are_pinned() {
     let placement = Placement {
         revision: 300,
         shards: BTreeMap::from([(ShardId(0), vec![NodeId(1), NodeId(2)])]),
+        learners: BTreeMap::from([(ShardId(0), vec![NodeId(3)])]),
     };
-    let pinned = [1, 0xac, 2, 1, 0, 2, 1, 2];
+    let pinned = [1, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
     assert_eq!(encode_versioned(&placement), pinned);
     assert_eq!(encode_versioned(&settings()), [1, 4, 3, 1]);
     let mut record = vec![1, 1, 6];
@@ -211,4 +212,187 @@ fn the_encodings_of_the_tables_are_pinned() {
     record.extend([0, 5]);
     record.extend(b"0.1.0");
     assert_eq!(encode_versioned(&node(1)), record);
+}
+
+fn join(meta: &mut Meta, name: &str, nonce: u64) -> Reply {
+    let node = NodeRecord {
+        node: NodeId(0),
+        name: name.to_owned(),
+        ..node(9)
+    };
+    run(meta, MetaCommand::JoinNode { node, nonce })
+}
+
+fn set(meta: &mut Meta, node: u64, lifecycle: Lifecycle) -> Reply {
+    let command = MetaCommand::SetLifecycle {
+        node: NodeId(node),
+        lifecycle,
+        expected: None,
+    };
+    run(meta, command)
+}
+
+fn remove(meta: &mut Meta, node: u64) -> Reply {
+    let command = MetaCommand::RemoveNode {
+        node: NodeId(node),
+        expected: None,
+    };
+    run(meta, command)
+}
+
+fn joined(node: u64) -> Reply {
+    Reply::Joined { node: NodeId(node) }
+}
+
+#[test]
+fn a_join_gives_one_new_id_however_often_it_is_asked() {
+    let mut meta = founded();
+    assert_eq!(join(&mut meta, "new", 5), joined(4));
+    assert_eq!(join(&mut meta, "new", 5), joined(4));
+    assert_eq!(join(&mut meta, "newer", 6), joined(5));
+    let view = meta.cluster().unwrap();
+    assert_eq!((view.nodes.len(), view.revision), (5, 3));
+    assert_eq!(view.lifecycles, BTreeMap::new());
+}
+
+#[test]
+fn an_id_is_not_given_again_after_its_node_was_removed() {
+    let mut meta = founded();
+    join(&mut meta, "new", 5);
+    assert!(matches!(
+        set(&mut meta, 4, Lifecycle::Draining),
+        Reply::Changed { .. }
+    ));
+    assert!(matches!(remove(&mut meta, 4), Reply::Changed { .. }));
+    // Removed is removed, also when asked again.
+    assert!(matches!(remove(&mut meta, 4), Reply::Changed { .. }));
+    assert_eq!(join(&mut meta, "new", 6), joined(5));
+}
+
+#[test]
+fn an_empty_node_under_an_old_name_replaces_the_old_one() {
+    let mut meta = founded();
+    assert_eq!(join(&mut meta, "node-2", 5), joined(4));
+    let view = meta.cluster().unwrap();
+    assert_eq!(view.lifecycle(NodeId(2)), Lifecycle::Lost);
+    let replaced = Refusal::NodeReplaced {
+        node: NodeId(2),
+        by: NodeId(4),
+    };
+    let refused = Reply::Refused(replaced);
+    assert_eq!(set(&mut meta, 2, Lifecycle::Active), refused);
+    assert_eq!(
+        run(&mut meta, MetaCommand::DescribeNode { node: node(2) }),
+        refused
+    );
+}
+
+#[test]
+fn a_lost_node_that_is_back_is_active() {
+    let mut meta = founded();
+    assert_eq!(
+        set(&mut meta, 2, Lifecycle::Lost),
+        Reply::Changed { revision: 2 }
+    );
+    // Two of three: no other may be lost beside it.
+    let both = set(&mut meta, 3, Lifecycle::Lost);
+    assert!(matches!(
+        both,
+        Reply::Refused(Refusal::NoMajorityWithout { .. })
+    ));
+    run(&mut meta, MetaCommand::DescribeNode { node: node(2) });
+    assert_eq!(
+        meta.cluster().unwrap().lifecycle(NodeId(2)),
+        Lifecycle::Active
+    );
+}
+
+#[test]
+fn what_would_leave_too_little_is_refused() {
+    let mut meta = founded();
+    let too_few = set(&mut meta, 1, Lifecycle::Draining);
+    assert!(matches!(
+        too_few,
+        Reply::Refused(Refusal::TooFewNodes {
+            left: 2,
+            needed: 3,
+            ..
+        })
+    ));
+    join(&mut meta, "new", 5);
+    assert!(matches!(
+        remove(&mut meta, 1),
+        Reply::Refused(Refusal::NodeActive { .. })
+    ));
+    assert!(matches!(
+        set(&mut meta, 1, Lifecycle::Draining),
+        Reply::Changed { .. }
+    ));
+    assert!(matches!(
+        remove(&mut meta, 1),
+        Reply::Refused(Refusal::NodeNotEmpty { replicas: 5, .. })
+    ));
+    assert!(matches!(
+        set(&mut meta, 9, Lifecycle::Draining),
+        Reply::Refused(Refusal::NoSuchNode { .. })
+    ));
+}
+
+#[test]
+fn who_decided_by_older_tables_is_refused() {
+    let mut meta = founded();
+    join(&mut meta, "new", 5);
+    let drain = |expected| MetaCommand::SetLifecycle {
+        node: NodeId(1),
+        lifecycle: Lifecycle::Draining,
+        expected,
+    };
+    let other = Refusal::OtherRevision {
+        expected: 1,
+        actual: 2,
+    };
+    assert_eq!(run(&mut meta, drain(Some(1))), Reply::Refused(other));
+    assert_eq!(
+        run(&mut meta, drain(Some(2))),
+        Reply::Changed { revision: 3 }
+    );
+    // It is as asked for: a repetition is no second decision.
+    assert_eq!(
+        run(&mut meta, drain(Some(2))),
+        Reply::Changed { revision: 3 }
+    );
+}
+
+#[test]
+fn replicas_are_recorded_where_nodes_are_known() {
+    let mut meta = founded();
+    join(&mut meta, "new", 5);
+    let replicas_as_of = |as_of, voters: &[u64], learners: &[u64]| MetaCommand::SetReplicas {
+        as_of,
+        shard: ShardId(1),
+        voters: voters.iter().copied().map(NodeId).collect(),
+        learners: learners.iter().copied().map(NodeId).collect(),
+    };
+    let replicas = |voters: &[u64], learners: &[u64]| replicas_as_of(10, voters, learners);
+    let moved = run(&mut meta, replicas(&[1, 2, 3], &[4]));
+    assert_eq!(moved, Reply::Changed { revision: 3 });
+    assert_eq!(run(&mut meta, replicas(&[1, 2, 3], &[4])), moved);
+    let view = meta.cluster().unwrap();
+    assert_eq!(view.placement.replicas_on(NodeId(4)), 1);
+    assert_eq!(view.placement.revision, 2);
+    refuses_as_malformed(&mut meta, replicas(&[1, 2, 3], &[3]));
+    refuses_as_malformed(&mut meta, replicas(&[], &[]));
+    let unknown = run(&mut meta, replicas(&[1, 2, 9], &[]));
+    assert_eq!(
+        unknown,
+        Reply::Refused(Refusal::NoSuchNode { node: NodeId(9) })
+    );
+    // A leader that was deposed meanwhile may still report what was.
+    let older = run(&mut meta, replicas_as_of(9, &[1, 2, 3], &[]));
+    assert!(matches!(
+        older,
+        Reply::Refused(Refusal::OtherRevision { .. })
+    ));
+    let bytes = encode_versioned(&meta);
+    assert_eq!(decode_versioned::<Meta>(&bytes), Ok(meta));
 }

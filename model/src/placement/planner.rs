@@ -19,7 +19,7 @@ mod target;
 use std::collections::BTreeMap;
 
 use advance::{Advance, Next, Urgency};
-pub use observed::{Lifecycle, NodeState, Observed, ShardView};
+pub use observed::{NodeState, Observed, ShardView};
 
 use super::{leader_of_each, leaders};
 use crate::id::{NodeId, ShardId};

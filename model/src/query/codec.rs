@@ -223,5 +223,7 @@ fields!(ClusterView {
     settings,
     nodes,
     placement,
-    last_node
+    last_node,
+    revision,
+    lifecycles
 });

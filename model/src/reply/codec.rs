@@ -61,6 +61,14 @@ impl Encode for Reply {
                 out.push(7);
                 refusal.encode_into(out);
             }
+            Self::Joined { node } => {
+                out.push(8);
+                node.encode_into(out);
+            }
+            Self::Changed { revision } => {
+                out.push(9);
+                revision.encode_into(out);
+            }
         }
     }
 }
@@ -86,6 +94,12 @@ impl Decode for Reply {
                 token: Decode::decode_from(input)?,
             },
             7 => Self::Refused(Decode::decode_from(input)?),
+            8 => Self::Joined {
+                node: Decode::decode_from(input)?,
+            },
+            9 => Self::Changed {
+                revision: Decode::decode_from(input)?,
+            },
             tag => return Err(DecodeError::UnknownTag { what: "reply", tag }),
         })
     }
@@ -145,6 +159,23 @@ impl Encode for Refusal {
             Self::Malformed { what } => put(out, 19, &[what]),
             Self::WrongShard => out.push(20),
             Self::NoSuchNode { node } => put(out, 21, &[node]),
+            Self::OtherRevision { expected, actual } => put(out, 22, &[expected, actual]),
+            Self::TooManyNodes { limit } => {
+                out.push(23);
+                put_count(out, *limit);
+            }
+            Self::TooFewNodes { node, left, needed } => {
+                put(out, 24, &[node]);
+                put_count(out, *left);
+                put_count(out, *needed);
+            }
+            Self::NoMajorityWithout { node, shard } => put(out, 25, &[node, shard]),
+            Self::NodeNotEmpty { node, replicas } => {
+                put(out, 26, &[node]);
+                put_count(out, *replicas);
+            }
+            Self::NodeActive { node } => put(out, 27, &[node]),
+            Self::NodeReplaced { node, by } => put(out, 28, &[node, by]),
         }
     }
 }
@@ -222,17 +253,51 @@ impl Decode for Refusal {
                 what: Decode::decode_from(input)?,
             },
             20 => Self::WrongShard,
-            21 => Self::NoSuchNode {
-                node: Decode::decode_from(input)?,
-            },
-            tag => {
-                return Err(DecodeError::UnknownTag {
-                    what: "refusal",
-                    tag,
-                });
-            }
+            tag => refusal_about_nodes(tag, input)?,
         })
     }
+}
+
+/// The second half of [`Refusal`]'s decoding: what the meta shard says.
+fn refusal_about_nodes(tag: u8, input: &mut Reader<'_>) -> Result<Refusal, DecodeError> {
+    Ok(match tag {
+        21 => Refusal::NoSuchNode {
+            node: Decode::decode_from(input)?,
+        },
+        22 => Refusal::OtherRevision {
+            expected: Decode::decode_from(input)?,
+            actual: Decode::decode_from(input)?,
+        },
+        23 => Refusal::TooManyNodes {
+            limit: limit(input)?,
+        },
+        24 => Refusal::TooFewNodes {
+            node: Decode::decode_from(input)?,
+            left: limit(input)?,
+            needed: limit(input)?,
+        },
+        25 => Refusal::NoMajorityWithout {
+            node: Decode::decode_from(input)?,
+            shard: Decode::decode_from(input)?,
+        },
+        26 => Refusal::NodeNotEmpty {
+            node: Decode::decode_from(input)?,
+            replicas: limit(input)?,
+        },
+        27 => Refusal::NodeActive {
+            node: Decode::decode_from(input)?,
+        },
+        28 => Refusal::NodeReplaced {
+            node: Decode::decode_from(input)?,
+            by: Decode::decode_from(input)?,
+        },
+        tag => {
+            return Err(DecodeError::UnknownTag {
+                what: "refusal",
+                tag,
+            });
+        }
+    })
 }
 
 fn limit(input: &mut Reader<'_>) -> Result<usize, DecodeError> {

@@ -1,10 +1,12 @@
 //! Any value of every type that has a format.
 
+use std::collections::BTreeMap;
+
 use lockstep_model::{
     Answer, Batch, ClusterId, Command, FencingToken, LockName, MetaCommand, Millis, NodeId, Owner,
     Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, Timestamp,
     command::{EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, Wait},
-    meta::{NodeRecord, Placement, Settings},
+    meta::{Lifecycle, NodeRecord, Placement, Settings},
     query::{ClusterView, HolderView, LockView, SessionView, WaiterView},
     reply::Grant,
 };
@@ -141,8 +143,31 @@ fn placement() -> impl Strategy<Value = Placement> {
     let shard = (0..=1_024_u32).prop_map(ShardId);
     let voters = btree_set((1..u64::MAX).prop_map(NodeId), 1..=5);
     let voters = voters.prop_map(|voters| voters.into_iter().collect());
-    (number(), btree_map(shard, voters, 0..9))
-        .prop_map(|(revision, shards)| Placement { revision, shards })
+    (number(), btree_map(shard, voters, 0..9)).prop_map(|(revision, shards)| Placement {
+        revision,
+        learners: learners(&shards),
+        shards,
+    })
+}
+
+/// Some shards have a learner that is not among their voters.
+fn learners(shards: &BTreeMap<ShardId, Vec<NodeId>>) -> BTreeMap<ShardId, Vec<NodeId>> {
+    let some = shards.iter().filter(|(shard, _)| shard.0 % 2 == 0);
+    let other = |voters: &Vec<NodeId>| (1..).map(NodeId).find(|node| !voters.contains(node));
+    some.filter_map(|(shard, voters)| Some((*shard, vec![other(voters)?])))
+        .collect()
+}
+
+fn lifecycle() -> impl Strategy<Value = Lifecycle> {
+    prop_oneof![
+        Just(Lifecycle::Active),
+        Just(Lifecycle::Draining),
+        Just(Lifecycle::Lost)
+    ]
+}
+
+fn node_ids(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<NodeId>> {
+    vec((1..u64::MAX).prop_map(NodeId), count)
 }
 
 fn meta_command() -> impl Strategy<Value = MetaCommand> {
@@ -162,6 +187,32 @@ fn meta_command() -> impl Strategy<Value = MetaCommand> {
                 }
             }),
         node().prop_map(|node| MetaCommand::DescribeNode { node }),
+        (node(), number()).prop_map(|(node, nonce)| MetaCommand::JoinNode {
+            node: NodeRecord {
+                node: NodeId(0),
+                ..node
+            },
+            nonce,
+        }),
+        (number(), lifecycle(), option::of(number())).prop_map(|(node, lifecycle, expected)| {
+            MetaCommand::SetLifecycle {
+                node: NodeId(node),
+                lifecycle,
+                expected,
+            }
+        }),
+        (number(), option::of(number())).prop_map(|(node, expected)| MetaCommand::RemoveNode {
+            node: NodeId(node),
+            expected,
+        }),
+        (shard(), node_ids(1..6), node_ids(0..6), number()).prop_map(
+            |(shard, voters, learners, as_of)| MetaCommand::SetReplicas {
+                shard,
+                voters,
+                learners,
+                as_of,
+            }
+        ),
     ]
 }
 
@@ -271,6 +322,29 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         text().prop_map(|what| Refusal::Malformed { what }),
         Just(Refusal::WrongShard),
         number().prop_map(|node| Refusal::NoSuchNode { node: NodeId(node) }),
+        (number(), number())
+            .prop_map(|(expected, actual)| Refusal::OtherRevision { expected, actual }),
+        any::<usize>().prop_map(|limit| Refusal::TooManyNodes { limit }),
+        (number(), any::<usize>(), any::<usize>()).prop_map(|(node, left, needed)| {
+            Refusal::TooFewNodes {
+                node: NodeId(node),
+                left,
+                needed,
+            }
+        }),
+        (number(), shard()).prop_map(|(node, shard)| Refusal::NoMajorityWithout {
+            node: NodeId(node),
+            shard,
+        }),
+        (number(), any::<usize>()).prop_map(|(node, replicas)| Refusal::NodeNotEmpty {
+            node: NodeId(node),
+            replicas,
+        }),
+        number().prop_map(|node| Refusal::NodeActive { node: NodeId(node) }),
+        (number(), number()).prop_map(|(node, by)| Refusal::NodeReplaced {
+            node: NodeId(node),
+            by: NodeId(by),
+        }),
     ];
     prop_oneof![sessions, locks, others]
 }
@@ -298,6 +372,8 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
         any::<u32>().prop_map(|holds| Reply::Released { holds }),
         token().prop_map(|token| Reply::Downgraded { token }),
         refusal().prop_map(Reply::Refused),
+        number().prop_map(|node| Reply::Joined { node: NodeId(node) }),
+        number().prop_map(|revision| Reply::Changed { revision }),
     ]
 }
 
@@ -377,9 +453,13 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
         vec(node(), 0..4),
         placement(),
         number(),
+        number(),
+        btree_map(number().prop_map(NodeId), lifecycle(), 0..4),
     )
         .prop_map(
-            |(cluster, settings, nodes, placement, last_node)| ClusterView {
+            |(cluster, settings, nodes, placement, last_node, revision, lifecycles)| ClusterView {
+                revision,
+                lifecycles,
                 cluster: ClusterId(cluster),
                 settings,
                 nodes,

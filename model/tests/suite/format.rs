@@ -8,7 +8,7 @@ use lockstep_model::{
     Millis, NodeId, Owner, Priority, Query, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
     codec::FORMAT_VERSION,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
-    meta::{NodeRecord, Placement, Settings},
+    meta::{Lifecycle, NodeRecord, Placement, Settings},
 };
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestCaseResult};
 
@@ -384,9 +384,32 @@ fn every_command() -> Batch {
             placement: Placement {
                 revision: 1,
                 shards: [(shard, vec![NodeId(1)])].into(),
+                learners: [(shard, vec![NodeId(2)])].into(),
             },
         }),
-        Command::Meta(MetaCommand::DescribeNode { node }),
+        Command::Meta(MetaCommand::DescribeNode { node: node.clone() }),
+        Command::Meta(MetaCommand::JoinNode {
+            node: NodeRecord {
+                node: NodeId(0),
+                ..node
+            },
+            nonce: 300,
+        }),
+        Command::Meta(MetaCommand::SetLifecycle {
+            node: NodeId(1),
+            lifecycle: Lifecycle::Draining,
+            expected: Some(2),
+        }),
+        Command::Meta(MetaCommand::RemoveNode {
+            node: NodeId(1),
+            expected: None,
+        }),
+        Command::Meta(MetaCommand::SetReplicas {
+            shard,
+            voters: vec![NodeId(1)],
+            learners: vec![NodeId(2)],
+            as_of: 300,
+        }),
     ];
     Batch {
         at: Timestamp(1_000),

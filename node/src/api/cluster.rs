@@ -1,15 +1,17 @@
 //! `lockstep.cluster.v1.ClusterService`.
 //!
-//! Invariant: every call is answered from what this node knows, without waiting for a quorum.
+//! Invariant: what only describes is answered from what this node knows, without waiting for a quorum.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use lockstep_model::meta::Lifecycle;
 use lockstep_proto::cluster::v1::{self as pb, cluster_service_server::ClusterService};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::nodes;
 use crate::{directory::Directory, entry::Entry, router::Router, status};
 
 /// Placements that wait for a slow reader; it gets the newest when it reads on.
@@ -27,6 +29,7 @@ pub struct ClusterServer {
 #[tonic::async_trait]
 impl ClusterService for ClusterServer {
     type WatchPlacementStream = ReceiverStream<Result<pb::WatchPlacementResponse, Status>>;
+    type WatchStatusStream = ReceiverStream<Result<pb::WatchStatusResponse, Status>>;
 
     async fn get_status(
         &self,
@@ -49,6 +52,118 @@ impl ClusterService for ClusterServer {
                 .await;
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn watch_status(
+        &self,
+        _request: Request<pb::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let router = self.entry.router()?;
+        let (statuses, outgoing) = mpsc::channel(AHEAD);
+        let stop = self.stop.child_token();
+        tokio::spawn(async move {
+            let _ = stop
+                .run_until_cancelled_owned(watch_status(router, statuses))
+                .await;
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<pb::DrainNodeRequest>,
+    ) -> Result<Response<pb::DrainNodeResponse>, Status> {
+        let revision = self
+            .set(
+                request.get_ref().node_id,
+                Lifecycle::Draining,
+                request.get_ref().expected_revision,
+            )
+            .await?;
+        Ok(Response::new(pb::DrainNodeResponse { revision }))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<pb::RemoveNodeRequest>,
+    ) -> Result<Response<pb::RemoveNodeResponse>, Status> {
+        let request = request.into_inner();
+        let router = self.entry.router()?;
+        let revision = nodes::remove(&router, request.node_id, request.expected_revision).await?;
+        Ok(Response::new(pb::RemoveNodeResponse { revision }))
+    }
+
+    async fn replace_node(
+        &self,
+        request: Request<pb::ReplaceNodeRequest>,
+    ) -> Result<Response<pb::ReplaceNodeResponse>, Status> {
+        let revision = self
+            .set(
+                request.get_ref().node_id,
+                Lifecycle::Lost,
+                request.get_ref().expected_revision,
+            )
+            .await?;
+        Ok(Response::new(pb::ReplaceNodeResponse { revision }))
+    }
+
+    async fn activate_node(
+        &self,
+        request: Request<pb::ActivateNodeRequest>,
+    ) -> Result<Response<pb::ActivateNodeResponse>, Status> {
+        let revision = self
+            .set(
+                request.get_ref().node_id,
+                Lifecycle::Active,
+                request.get_ref().expected_revision,
+            )
+            .await?;
+        Ok(Response::new(pb::ActivateNodeResponse { revision }))
+    }
+
+    async fn transfer_leaders(
+        &self,
+        request: Request<pb::TransferLeadersRequest>,
+    ) -> Result<Response<pb::TransferLeadersResponse>, Status> {
+        let router = self.entry.router()?;
+        let done = nodes::transfer(&router, request.into_inner()).await?;
+        Ok(Response::new(done))
+    }
+}
+
+impl ClusterServer {
+    async fn set(
+        &self,
+        node: u64,
+        lifecycle: Lifecycle,
+        expected: Option<u64>,
+    ) -> Result<u64, Status> {
+        let router = self.entry.router()?;
+        Ok(nodes::set_lifecycle(&router, node, lifecycle, expected).await?)
+    }
+}
+
+/// How often a watched status is looked at: what peers say is not pushed.
+const STATUS_PERIOD: Duration = Duration::from_millis(500);
+
+async fn watch_status(
+    router: Arc<Router>,
+    statuses: mpsc::Sender<Result<pb::WatchStatusResponse, Status>>,
+) {
+    let mut last = None;
+    loop {
+        let status = Some(status::cluster(&router).await);
+        if status != last {
+            last.clone_from(&status);
+            let changed = pb::WatchStatusResponse { status };
+            if statuses.send(Ok(changed)).await.is_err() {
+                return;
+            }
+        }
+        tokio::select! {
+            () = sleep(STATUS_PERIOD) => {}
+            () = statuses.closed() => return,
+        }
     }
 }
 

@@ -221,9 +221,38 @@ impl From<Refusal> for Fault {
             Refusal::Malformed { .. } | Refusal::WrongShard => {
                 Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)
             }
+            about_nodes => Self::about_nodes(about_nodes),
+        }
+    }
+}
+
+impl Fault {
+    /// What the meta shard refuses.
+    fn about_nodes(refusal: Refusal) -> Self {
+        let words = refusal.to_string();
+        let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());
+        match refusal {
             Refusal::NoSuchNode { node } => {
                 Self::new(Code::NotFound, "NODE_NOT_FOUND", words).with("node", node)
             }
+            Refusal::OtherRevision { actual, .. } => {
+                failed("OTHER_REVISION").with("revision", actual)
+            }
+            Refusal::TooManyNodes { limit } => {
+                Self::new(Code::ResourceExhausted, "TOO_MANY_NODES", words).with("limit", limit)
+            }
+            Refusal::TooFewNodes { node, .. } => failed("TOO_FEW_NODES").with("node", node),
+            Refusal::NoMajorityWithout { node, shard } => failed("NO_MAJORITY_WITHOUT")
+                .with("node", node)
+                .with("shard", shard),
+            Refusal::NodeNotEmpty { node, replicas } => failed("NODE_NOT_EMPTY")
+                .with("node", node)
+                .with("replicas", replicas),
+            Refusal::NodeActive { node } => failed("NODE_ACTIVE").with("node", node),
+            Refusal::NodeReplaced { node, by } => {
+                failed("NODE_REPLACED").with("node", node).with("by", by)
+            }
+            other => Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", other.to_string()),
         }
     }
 }

@@ -21,6 +21,7 @@ pub(super) const KEYS: &[&str] = &[
     "election_timeout_ms",
     "heartbeat_ms",
     "snapshot_entries",
+    "replace_lost_after_seconds",
     "log",
     "log_format",
 ];
@@ -61,6 +62,8 @@ pub struct Raw {
     pub heartbeat_ms: u64,
     /// Log entries between snapshots.
     pub snapshot_entries: u64,
+    /// 0: never.
+    pub replace_lost_after_seconds: u64,
     /// A tracing filter.
     pub log: String,
     /// `text` or `json`.
@@ -85,6 +88,7 @@ impl Default for Raw {
             election_timeout_ms: 1_500,
             heartbeat_ms: 250,
             snapshot_entries: 20_000,
+            replace_lost_after_seconds: 0,
             log: "info,openraft=warn".to_owned(),
             log_format: "text".to_owned(),
         }
@@ -127,8 +131,9 @@ pub struct Flags {
     #[arg(long, value_name = "HOST:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peer_advertise: Option<String>,
-    /// The peer addresses of all founding nodes, this one among them, comma-separated. The same on
-    /// each: the cluster is founded when all of them are reachable and empty [default: this node alone]
+    /// The peer addresses of all founding nodes, comma-separated. The same on each: the cluster is
+    /// founded when all of them are reachable and empty. A node that is not among them, or is empty
+    /// when the others have a cluster, joins it through them [default: this node alone]
     #[arg(long, value_name = "HOST:PORT,...")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initial_nodes: Option<String>,
@@ -161,6 +166,11 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_entries: Option<u64>,
+    /// A node that has not answered for so long is declared lost and its replicas are replaced; 0: only
+    /// on an operator's word [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replace_lost_after_seconds: Option<u64>,
     /// What to log: a filter such as info,lockstep_node=debug [default: info,openraft=warn]
     #[arg(long, value_name = "FILTER")]
     #[serde(skip_serializing_if = "Option::is_none")]

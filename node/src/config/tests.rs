@@ -41,6 +41,8 @@ fn every_problem_is_reported_with_its_key() {
         client_listen: Some("nonsense".into()),
         http_listen: Some("0.0.0.0:1".into()),
         peer_advertise: Some("nohost".into()),
+        initial_nodes: Some("nohost".into()),
+        replace_lost_after_seconds: Some(1),
         replication_factor: Some(2),
         shards: Some(0),
         heartbeat_ms: Some(1_400),
@@ -64,6 +66,7 @@ fn every_problem_is_reported_with_its_key() {
             "initial_nodes",
             "log_format",
             "peer_advertise",
+            "replace_lost_after_seconds",
             "replication_factor",
             "shards"
         ]

@@ -76,8 +76,8 @@ impl Hearing {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn only_what_was_asked_makes_a_peer_silent() {
+    #[test]
+    fn only_what_was_asked_makes_a_peer_silent() {
         let hearing = Hearing {
             began: Instant::now() - SILENT * 10,
             ..Hearing::default()

@@ -25,7 +25,7 @@ use super::{
     types::{PeerAddress, Snapshot, SnapshotBytes, TypeConfig, Vote},
     wire,
 };
-use crate::peer::{Peer, Peers};
+use crate::{peer::Peer, router::Router};
 
 /// How long an append stream may take to open at the least: a connection may have to be made.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -46,8 +46,8 @@ fn network(words: impl ToString) -> RPCError<TypeConfig> {
 /// Makes the outgoing side of one shard's replica.
 #[derive(Clone)]
 pub struct Network {
-    /// The links.
-    pub peers: Arc<Peers>,
+    /// Who is where.
+    pub router: Arc<Router>,
     /// The shard.
     pub shard: ShardId,
 }
@@ -56,13 +56,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, node: &PeerAddress) -> Link {
-        let peer = self.peers.get(NodeId(target), &node.0);
-        if let Err(error) = &peer {
-            tracing::error!(node = target, shard = %self.shard, %error, "peer has no usable address");
-        }
         Link {
-            to: self.peers.addressee(NodeId(target), self.shard),
-            peer: peer.ok(),
+            to: self.router.peers().addressee(NodeId(target), self.shard),
+            router: Arc::clone(&self.router),
+            node: NodeId(target),
+            address: node.0.clone(),
         }
     }
 }
@@ -70,14 +68,18 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 /// The way to one replica of a shard.
 pub struct Link {
     to: pb::Addressee,
-    peer: Option<Arc<Peer>>,
+    router: Arc<Router>,
+    node: NodeId,
+    /// As the group's members have it; the registry's is newer.
+    address: String,
 }
 
 impl Link {
-    fn peer(&self) -> Result<&Arc<Peer>, RPCError<TypeConfig>> {
-        self.peer
-            .as_ref()
-            .ok_or_else(|| unreachable("the peer's address is malformed"))
+    fn peer(&self) -> Result<Arc<Peer>, RPCError<TypeConfig>> {
+        let known = self.router.directory().node(self.node);
+        let address = known.map_or_else(|| self.address.clone(), |record| record.peer_address);
+        let peer = self.router.peers().get(self.node, &address);
+        peer.map_err(unreachable)
     }
 
     async fn ask_vote(
@@ -167,14 +169,7 @@ impl RaftNetworkV2<TypeConfig> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let client = match &self.peer {
-            Some(peer) => peer.client(),
-            None => {
-                return Err(StreamingError::Unreachable(Unreachable::new(&Failure(
-                    "the peer's address is malformed".to_owned(),
-                ))));
-            }
-        };
+        let client = self.peer()?.client();
         snapshot_send::send(client, self.to.clone(), vote, snapshot, cancel).await
     }
 

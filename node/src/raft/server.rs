@@ -13,7 +13,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{snapshot_receive, wire};
-use crate::{entry::Entry, execute, formation::Lobby, replica::Replica, router::Router, status};
+use crate::{
+    api::nodes,
+    entry::Entry,
+    execute, follow,
+    formation::{Lobby, joining},
+    replica::{Replica, members},
+    router::Router,
+    status,
+};
 
 /// Answers of an append stream that wait for the connection: openraft's own pipeline holds 64.
 const ANSWERS_AHEAD: usize = 64;
@@ -56,7 +64,6 @@ impl PeerServer {
         let shard = self.addressed(to)?;
         self.router()?
             .replica(shard)
-            .cloned()
             .ok_or_else(|| Status::not_found(format!("shard {shard} has no replica on this node")))
     }
 
@@ -91,6 +98,7 @@ impl PeerServer {
 impl PeerService for PeerServer {
     type AppendStream = Answers<pb::AppendResponse>;
     type ExecuteStream = ReceiverStream<Result<pb::ExecuteResponse, Status>>;
+    type FollowStream = ReceiverStream<Result<pb::FollowResponse, Status>>;
 
     async fn append(
         &self,
@@ -147,7 +155,7 @@ impl PeerService for PeerServer {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         let mut request = request.into_inner();
         let replica = self.replica(request.to.take())?;
-        let request = wire::to_transfer(*replica.raft.node_id(), request).map_err(malformed)?;
+        let request = wire::to_transfer(request).map_err(malformed)?;
         let result = replica
             .raft
             .handle_transfer_leader(request)
@@ -213,8 +221,53 @@ impl PeerService for PeerServer {
         &self,
         _request: Request<pb::ReplicaStatusRequest>,
     ) -> Result<Response<pb::ReplicaStatusResponse>, Status> {
-        let replicas = status::local(&*self.router()?);
-        Ok(Response::new(pb::ReplicaStatusResponse { replicas }))
+        let router = self.router()?;
+        Ok(Response::new(pb::ReplicaStatusResponse {
+            replicas: status::local(&router),
+            placement: router.placement.present(),
+            node_id: router.directory().me.0,
+        }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
+        let router = self.router()?;
+        let joined = joining::admit(&router, request.into_inner()).await?;
+        Ok(Response::new(joined))
+    }
+
+    async fn follow(
+        &self,
+        request: Request<pb::FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let news = follow::serve(self.router()?, request.into_inner().revision);
+        Ok(Response::new(news))
+    }
+
+    async fn change_replicas(
+        &self,
+        request: Request<pb::ChangeReplicasRequest>,
+    ) -> Result<Response<pb::ChangeReplicasResponse>, Status> {
+        let request = request.into_inner();
+        let replica = self.replica(request.to)?;
+        members::change(&replica, request.members_index, request.change)
+            .await
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
+        Ok(Response::new(pb::ChangeReplicasResponse {}))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<pb::HandOverRequest>,
+    ) -> Result<Response<pb::HandOverResponse>, Status> {
+        let request = request.into_inner();
+        let done = nodes::here(&*self.router()?, request.shard, request.to_node_id).await;
+        Ok(Response::new(pb::HandOverResponse {
+            transferred: nodes::numbers(&done.transferred),
+            kept: nodes::numbers(&done.kept),
+        }))
     }
 }
 

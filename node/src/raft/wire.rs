@@ -266,20 +266,20 @@ pub fn transfer(
         to: Some(to),
         from: Some(vote(request.from_leader())),
         last_log_id: request.last_log_id().map(log_id),
+        successor: *request.to_node_id(),
     }
 }
 
-/// A hand-over of leadership to this node.
+/// A hand-over of leadership, to this node or another.
 ///
 /// # Errors
 /// If a part is missing.
 pub fn to_transfer(
-    me: u64,
     request: pb::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, Missing> {
     Ok(TransferLeaderRequest::new(
         to_vote(request.from)?,
-        me,
+        request.successor,
         request.last_log_id.map(to_log_id),
     ))
 }

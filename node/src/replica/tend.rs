@@ -20,7 +20,7 @@ use openraft::async_runtime::WatchReceiver as _;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Replica, balance::Balance, clock, reaper::Reaper};
+use super::{Replica, clock, reaper::Reaper};
 use crate::{
     clock::now,
     directory::Directory,
@@ -32,18 +32,13 @@ use crate::{
 const TICK: Duration = Duration::from_millis(200);
 
 /// Looks after a replica until cancelled.
-pub async fn tend(
-    replica: Arc<Replica>,
-    directory: Arc<Directory>,
-    router: Arc<Router>,
-    stop: CancellationToken,
-) {
+pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: CancellationToken) {
     let mut metrics = replica.raft.server_metrics();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut lead = Lead::Follows;
-    let mut balance = Balance::default();
-    let reaper = Reaper::new(Arc::clone(&replica), router);
+    let reaper = Reaper::new(Arc::clone(&replica), Arc::clone(&router));
+    let directory = router.directory();
     let waits = WaitExpiry::default();
     loop {
         let over = waits.next(&replica, lead);
@@ -60,7 +55,7 @@ pub async fn tend(
         };
         directory.set_leader(replica.shard, leader.map(lockstep_model::NodeId));
         if replica.shard == ShardId::META {
-            follow_tables(&replica, &directory);
+            follow_tables(&replica, directory);
         }
         let leads = state == ServerState::Leader;
         lead = match (lead, leads) {
@@ -69,7 +64,6 @@ pub async fn tend(
                 waits.expire(&replica);
                 chores(&replica);
                 reaper.wake();
-                balance.consider(&replica, &directory).await;
                 Lead::Leads
             }
             (Lead::Leads, false) => {

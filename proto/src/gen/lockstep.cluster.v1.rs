@@ -13,6 +13,18 @@ pub struct GetStatusResponse {
     /// The node that answered.
     #[prost(uint64, tag = "4")]
     pub answered_by: u64,
+    /// Of the cluster's tables, as far as the answering node has them.
+    #[prost(uint64, tag = "5")]
+    pub revision: u64,
+    /// What keeps the placement from being as it should be, in words; from the meta shard's leader.
+    #[prost(string, repeated, tag = "6")]
+    pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// True if the meta shard's leader has answered, has nothing to move and sees no obstacle.
+    #[prost(bool, tag = "7")]
+    pub settled: bool,
+    /// How many replicas each shard should have.
+    #[prost(uint32, tag = "8")]
+    pub replication_factor: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeStatus {
@@ -35,10 +47,16 @@ pub struct NodeStatus {
     pub ready: bool,
     #[prost(uint32, tag = "8")]
     pub shards_led: u32,
+    /// Replicas that are open on it, as it says itself.
     #[prost(uint32, tag = "9")]
     pub shards_held: u32,
     #[prost(string, tag = "10")]
     pub zone: ::prost::alloc::string::String,
+    #[prost(enumeration = "NodeLifecycle", tag = "11")]
+    pub lifecycle: i32,
+    /// Replicas that the placement gives it, those under way included.
+    #[prost(uint32, tag = "12")]
+    pub shards_placed: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShardStatus {
@@ -70,6 +88,82 @@ pub struct ReplicaStatus {
     pub lag: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchStatusRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchStatusResponse {
+    #[prost(message, optional, tag = "1")]
+    pub status: ::core::option::Option<GetStatusResponse>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainNodeRequest {
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub expected_revision: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DrainNodeResponse {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveNodeRequest {
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub expected_revision: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveNodeResponse {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceNodeRequest {
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub expected_revision: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplaceNodeResponse {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateNodeRequest {
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    #[prost(uint64, optional, tag = "2")]
+    pub expected_revision: ::core::option::Option<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ActivateNodeResponse {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeadersRequest {
+    /// Whose leads.
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    /// Only this shard's, if set.
+    #[prost(uint32, optional, tag = "2")]
+    pub shard: ::core::option::Option<u32>,
+    /// To this voter, if set; else to the one whose log is furthest.
+    #[prost(uint64, optional, tag = "3")]
+    pub to_node_id: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TransferLeadersResponse {
+    /// Shards that another node leads now.
+    #[prost(uint32, repeated, tag = "1")]
+    pub transferred: ::prost::alloc::vec::Vec<u32>,
+    /// Shards that nobody took over in time: the node leads them still.
+    #[prost(uint32, repeated, tag = "2")]
+    pub kept: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchPlacementRequest {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchPlacementResponse {
@@ -99,6 +193,42 @@ pub struct ShardPlacement {
     #[prost(uint64, repeated, tag = "3")]
     pub replicas: ::prost::alloc::vec::Vec<u64>,
 }
+/// What is to become of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NodeLifecycle {
+    Unspecified = 0,
+    /// It holds its share.
+    Active = 1,
+    /// It is being emptied.
+    Draining = 2,
+    /// It is not expected back; its replicas are being replaced.
+    Lost = 3,
+}
+impl NodeLifecycle {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NODE_LIFECYCLE_UNSPECIFIED",
+            Self::Active => "NODE_LIFECYCLE_ACTIVE",
+            Self::Draining => "NODE_LIFECYCLE_DRAINING",
+            Self::Lost => "NODE_LIFECYCLE_LOST",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NODE_LIFECYCLE_UNSPECIFIED" => Some(Self::Unspecified),
+            "NODE_LIFECYCLE_ACTIVE" => Some(Self::Active),
+            "NODE_LIFECYCLE_DRAINING" => Some(Self::Draining),
+            "NODE_LIFECYCLE_LOST" => Some(Self::Lost),
+            _ => None,
+        }
+    }
+}
 /// Generated client implementations.
 pub mod cluster_service_client {
     #![allow(
@@ -110,8 +240,12 @@ pub mod cluster_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// ClusterService describes the cluster. Every node answers from what it knows; it never waits for
-    /// a quorum.
+    /// ClusterService describes the cluster and changes who is in it. What only describes is answered by
+    /// every node from what it knows, without waiting for a quorum; changes go to the meta shard's leader.
+    ///
+    /// A change may be repeated: what is as asked for already is done. `expected_revision` keeps two
+    /// operators from deciding by different pictures: where the tables have changed since, the answer is
+    /// FAILED_PRECONDITION with reason OTHER_REVISION.
     #[derive(Debug, Clone)]
     pub struct ClusterServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -249,6 +383,175 @@ pub mod cluster_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// As GetStatus: at once, and then whenever something has changed.
+        pub async fn watch_status(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchStatusResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/WatchStatus",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.cluster.v1.ClusterService", "WatchStatus"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Has all replicas and leaders moved away from a node. It goes on serving meanwhile; it is empty
+        /// once NodeStatus.shards_placed is 0.
+        pub async fn drain_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DrainNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DrainNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/DrainNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.cluster.v1.ClusterService", "DrainNode"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Takes a node that holds nothing out of the registry. Refused while it is active or holds replicas.
+        pub async fn remove_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/RemoveNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.cluster.v1.ClusterService", "RemoveNode"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Declares a node lost, so that its replicas are replaced. Refused where a shard would keep no
+        /// majority.
+        pub async fn replace_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReplaceNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/ReplaceNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.cluster.v1.ClusterService", "ReplaceNode"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes a draining or lost node active again: cancels DrainNode and ReplaceNode. Refused for a node
+        /// whose place another of the same name has taken.
+        pub async fn activate_node(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ActivateNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ActivateNodeResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/ActivateNode",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.cluster.v1.ClusterService", "ActivateNode"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Hands shards' leads over to other nodes, now. They come back in time unless the node is drained
+        /// or stopped.
+        pub async fn transfer_leaders(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TransferLeadersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TransferLeadersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/TransferLeaders",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "lockstep.cluster.v1.ClusterService",
+                        "TransferLeaders",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -286,9 +589,71 @@ pub mod cluster_service_server {
             tonic::Response<Self::WatchPlacementStream>,
             tonic::Status,
         >;
+        /// Server streaming response type for the WatchStatus method.
+        type WatchStatusStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchStatusResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// As GetStatus: at once, and then whenever something has changed.
+        async fn watch_status(
+            &self,
+            request: tonic::Request<super::WatchStatusRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchStatusStream>,
+            tonic::Status,
+        >;
+        /// Has all replicas and leaders moved away from a node. It goes on serving meanwhile; it is empty
+        /// once NodeStatus.shards_placed is 0.
+        async fn drain_node(
+            &self,
+            request: tonic::Request<super::DrainNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DrainNodeResponse>,
+            tonic::Status,
+        >;
+        /// Takes a node that holds nothing out of the registry. Refused while it is active or holds replicas.
+        async fn remove_node(
+            &self,
+            request: tonic::Request<super::RemoveNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RemoveNodeResponse>,
+            tonic::Status,
+        >;
+        /// Declares a node lost, so that its replicas are replaced. Refused where a shard would keep no
+        /// majority.
+        async fn replace_node(
+            &self,
+            request: tonic::Request<super::ReplaceNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReplaceNodeResponse>,
+            tonic::Status,
+        >;
+        /// Makes a draining or lost node active again: cancels DrainNode and ReplaceNode. Refused for a node
+        /// whose place another of the same name has taken.
+        async fn activate_node(
+            &self,
+            request: tonic::Request<super::ActivateNodeRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ActivateNodeResponse>,
+            tonic::Status,
+        >;
+        /// Hands shards' leads over to other nodes, now. They come back in time unless the node is drained
+        /// or stopped.
+        async fn transfer_leaders(
+            &self,
+            request: tonic::Request<super::TransferLeadersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TransferLeadersResponse>,
+            tonic::Status,
+        >;
     }
-    /// ClusterService describes the cluster. Every node answers from what it knows; it never waits for
-    /// a quorum.
+    /// ClusterService describes the cluster and changes who is in it. What only describes is answered by
+    /// every node from what it knows, without waiting for a quorum; changes go to the meta shard's leader.
+    ///
+    /// A change may be repeated: what is as asked for already is done. `expected_revision` keeps two
+    /// operators from deciding by different pictures: where the tables have changed since, the answer is
+    /// FAILED_PRECONDITION with reason OTHER_REVISION.
     #[derive(Debug)]
     pub struct ClusterServiceServer<T> {
         inner: Arc<T>,
@@ -453,6 +818,278 @@ pub mod cluster_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/WatchStatus" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchStatusSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::ServerStreamingService<super::WatchStatusRequest>
+                    for WatchStatusSvc<T> {
+                        type Response = super::WatchStatusResponse;
+                        type ResponseStream = T::WatchStatusStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchStatusRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::watch_status(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/DrainNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct DrainNodeSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::DrainNodeRequest>
+                    for DrainNodeSvc<T> {
+                        type Response = super::DrainNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DrainNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::drain_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DrainNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/RemoveNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveNodeSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::RemoveNodeRequest>
+                    for RemoveNodeSvc<T> {
+                        type Response = super::RemoveNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::remove_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/ReplaceNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReplaceNodeSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::ReplaceNodeRequest>
+                    for ReplaceNodeSvc<T> {
+                        type Response = super::ReplaceNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReplaceNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::replace_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReplaceNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/ActivateNode" => {
+                    #[allow(non_camel_case_types)]
+                    struct ActivateNodeSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::ActivateNodeRequest>
+                    for ActivateNodeSvc<T> {
+                        type Response = super::ActivateNodeResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ActivateNodeRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::activate_node(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ActivateNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/TransferLeaders" => {
+                    #[allow(non_camel_case_types)]
+                    struct TransferLeadersSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::UnaryService<super::TransferLeadersRequest>
+                    for TransferLeadersSvc<T> {
+                        type Response = super::TransferLeadersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TransferLeadersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::transfer_leaders(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TransferLeadersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -154,6 +154,9 @@ pub struct TransferLeaderRequest {
     pub from: ::core::option::Option<RaftVote>,
     #[prost(message, optional, tag = "3")]
     pub last_log_id: ::core::option::Option<LogId>,
+    /// Who is to lead. The others are told too, so that they vote for it at once.
+    #[prost(uint64, tag = "4")]
+    pub successor: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TransferLeaderResponse {
@@ -313,6 +316,128 @@ pub struct ReplicaStatusRequest {}
 pub struct ReplicaStatusResponse {
     #[prost(message, repeated, tag = "1")]
     pub replicas: ::prost::alloc::vec::Vec<Replica>,
+    /// Set by the meta shard's leader alone.
+    #[prost(message, optional, tag = "2")]
+    pub placement: ::core::option::Option<PlacementProgress>,
+    /// The callee.
+    #[prost(uint64, tag = "3")]
+    pub node_id: u64,
+}
+/// How far the placement is from what it should be.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlacementProgress {
+    #[prost(string, repeated, tag = "1")]
+    pub obstacles: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Nothing is to be moved, and nothing is in the way.
+    #[prost(bool, tag = "2")]
+    pub settled: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinRequest {
+    /// Chosen at random and kept by the caller.
+    #[prost(fixed64, tag = "1")]
+    pub nonce: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub client_address: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub peer_address: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub zone: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub version: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JoinResponse {
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+    /// An encoded `lockstep_model::Answer::Cluster`.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub tables: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowRequest {
+    /// Revision of the tables that the caller has.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct FollowResponse {
+    /// An encoded `lockstep_model::Answer::Cluster`; empty where the caller has it.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub tables: ::prost::bytes::Bytes,
+    #[prost(message, repeated, tag = "2")]
+    pub leads: ::prost::alloc::vec::Vec<Lead>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lead {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    #[prost(uint64, tag = "3")]
+    pub node_id: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeReplicasRequest {
+    #[prost(message, optional, tag = "1")]
+    pub to: ::core::option::Option<Addressee>,
+    /// Replica.members_index as the caller saw it.
+    #[prost(uint64, tag = "2")]
+    pub members_index: u64,
+    #[prost(oneof = "change_replicas_request::Change", tags = "3, 4, 5, 6, 7, 8")]
+    pub change: ::core::option::Option<change_replicas_request::Change>,
+}
+/// Nested message and enum types in `ChangeReplicasRequest`.
+pub mod change_replicas_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        /// Start a replica without a vote.
+        #[prost(message, tag = "3")]
+        AddLearner(super::Member),
+        /// Make this learner a voter.
+        #[prost(uint64, tag = "4")]
+        Promote(u64),
+        #[prost(message, tag = "5")]
+        Swap(super::Swap),
+        /// Remove this learner or voter.
+        #[prost(uint64, tag = "6")]
+        Remove(u64),
+        /// Complete a joint change that was left half done.
+        #[prost(message, tag = "7")]
+        FinishJoint(super::FinishJoint),
+        /// Hand the lead to this voter.
+        #[prost(uint64, tag = "8")]
+        TransferLeader(u64),
+    }
+}
+/// A learner becomes a voter in the place of another, in one joint change.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Swap {
+    #[prost(uint64, tag = "1")]
+    pub add: u64,
+    #[prost(uint64, tag = "2")]
+    pub remove: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FinishJoint {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeReplicasResponse {}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandOverRequest {
+    /// Only this shard's, if set.
+    #[prost(uint32, optional, tag = "1")]
+    pub shard: ::core::option::Option<u32>,
+    #[prost(uint64, optional, tag = "2")]
+    pub to_node_id: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HandOverResponse {
+    #[prost(uint32, repeated, tag = "1")]
+    pub transferred: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub kept: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Replica {
@@ -336,6 +461,15 @@ pub struct Replica {
     /// Filled by the leader alone.
     #[prost(message, repeated, tag = "9")]
     pub progress: ::prost::alloc::vec::Vec<Progress>,
+    /// True while a joint change is under way; `voters` are then those of the newer configuration.
+    #[prost(bool, tag = "10")]
+    pub joint: bool,
+    /// The log index of the members above.
+    #[prost(uint64, tag = "11")]
+    pub members_index: u64,
+    /// True while it leads, a quorum has confirmed that within the lease, and the members are committed.
+    #[prost(bool, tag = "12")]
+    pub authoritative: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Progress {
@@ -551,7 +685,7 @@ pub mod peer_service_client {
                 .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "Vote"));
             self.inner.unary(req, path, codec).await
         }
-        /// Hands leadership of a shard to the callee.
+        /// Hands leadership of a shard to the callee, or tells it to whom it is handed.
         pub async fn transfer_leader(
             &mut self,
             request: impl tonic::IntoRequest<super::TransferLeaderRequest>,
@@ -703,6 +837,105 @@ pub mod peer_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Asks for a node id. Repeating it with the same nonce gives the same.
+        pub async fn join(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JoinRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/Join",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "Join"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The cluster's tables, and who leads what the callee holds: at once, and whenever it changes.
+        pub async fn follow(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::FollowResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/Follow",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "Follow"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Changes the members of a shard that the callee leads, if they are still those that the caller saw.
+        pub async fn change_replicas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ChangeReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeReplicasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/ChangeReplicas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.raft.v1.PeerService", "ChangeReplicas"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Hands over leads of the callee.
+        pub async fn hand_over(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HandOverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HandOverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/HandOver",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "HandOver"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -742,7 +975,7 @@ pub mod peer_service_server {
             &self,
             request: tonic::Request<super::VoteRequest>,
         ) -> std::result::Result<tonic::Response<super::VoteResponse>, tonic::Status>;
-        /// Hands leadership of a shard to the callee.
+        /// Hands leadership of a shard to the callee, or tells it to whom it is handed.
         async fn transfer_leader(
             &self,
             request: tonic::Request<super::TransferLeaderRequest>,
@@ -785,6 +1018,38 @@ pub mod peer_service_server {
             request: tonic::Request<super::ReplicaStatusRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ReplicaStatusResponse>,
+            tonic::Status,
+        >;
+        /// Asks for a node id. Repeating it with the same nonce gives the same.
+        async fn join(
+            &self,
+            request: tonic::Request<super::JoinRequest>,
+        ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status>;
+        /// Server streaming response type for the Follow method.
+        type FollowStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::FollowResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The cluster's tables, and who leads what the callee holds: at once, and whenever it changes.
+        async fn follow(
+            &self,
+            request: tonic::Request<super::FollowRequest>,
+        ) -> std::result::Result<tonic::Response<Self::FollowStream>, tonic::Status>;
+        /// Changes the members of a shard that the callee leads, if they are still those that the caller saw.
+        async fn change_replicas(
+            &self,
+            request: tonic::Request<super::ChangeReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ChangeReplicasResponse>,
+            tonic::Status,
+        >;
+        /// Hands over leads of the callee.
+        async fn hand_over(
+            &self,
+            request: tonic::Request<super::HandOverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::HandOverResponse>,
             tonic::Status,
         >;
     }
@@ -1258,6 +1523,185 @@ pub mod peer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReplicaStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/Join" => {
+                    #[allow(non_camel_case_types)]
+                    struct JoinSvc<T: PeerService>(pub Arc<T>);
+                    impl<T: PeerService> tonic::server::UnaryService<super::JoinRequest>
+                    for JoinSvc<T> {
+                        type Response = super::JoinResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JoinRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::join(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JoinSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/Follow" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowSvc<T: PeerService>(pub Arc<T>);
+                    impl<
+                        T: PeerService,
+                    > tonic::server::ServerStreamingService<super::FollowRequest>
+                    for FollowSvc<T> {
+                        type Response = super::FollowResponse;
+                        type ResponseStream = T::FollowStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::follow(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/ChangeReplicas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ChangeReplicasSvc<T: PeerService>(pub Arc<T>);
+                    impl<
+                        T: PeerService,
+                    > tonic::server::UnaryService<super::ChangeReplicasRequest>
+                    for ChangeReplicasSvc<T> {
+                        type Response = super::ChangeReplicasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ChangeReplicasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::change_replicas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ChangeReplicasSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/HandOver" => {
+                    #[allow(non_camel_case_types)]
+                    struct HandOverSvc<T: PeerService>(pub Arc<T>);
+                    impl<
+                        T: PeerService,
+                    > tonic::server::UnaryService<super::HandOverRequest>
+                    for HandOverSvc<T> {
+                        type Response = super::HandOverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HandOverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::hand_over(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = HandOverSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -5,8 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lifecycle, Observed, Obstacle, ShardView, Step, observed::majority};
-use crate::id::{NodeId, ShardId};
+use super::{Observed, Obstacle, ShardView, Step, observed::majority};
+use crate::{
+    id::{NodeId, ShardId},
+    meta::Lifecycle,
+};
 
 /// What a new move is for; the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

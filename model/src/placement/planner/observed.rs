@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Obstacle;
 use crate::{
     id::{NodeId, ShardId},
-    meta::Settings,
+    meta::{Lifecycle, Settings},
     placement::desired_voters,
 };
 
@@ -36,17 +36,6 @@ pub struct NodeState {
     /// Whether it answers. Should not change for a moment's silence: learners on a node that does
     /// not answer are given up.
     pub reachable: bool,
-}
-
-/// What is to become of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lifecycle {
-    /// It never comes back; its replicas are replaced first.
-    Lost,
-    /// It still serves, but is to be emptied.
-    Draining,
-    /// It holds its share.
-    Active,
 }
 
 /// A shard as its leader sees it.

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lifecycle, Observed, ShardView};
+use super::{Observed, ShardView};
 use crate::{
     id::{NodeId, ShardId},
+    meta::Lifecycle,
     placement::{
         spread::{Item, Settled, Spread},
         zones::Zones,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::meta::{MAX_VOTERS, Settings};
+use crate::meta::{Lifecycle, MAX_VOTERS, Settings};
 
 mod scenarios;
 mod world;

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use lockstep_proto::raft::v1 as pb;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest};
 
 use super::{
     BatchBytes, Entry, LeaderId, LogId, Membership, Missing, Payload, PeerAddress, Vote, append,
-    append_result, to_append, to_append_result, unavailable,
+    append_result, to_append, to_append_result, to_transfer, transfer, unavailable,
 };
 
 fn at(index: u64) -> LogId {
@@ -97,4 +97,19 @@ fn what_is_missing_is_named() {
         members.members.remove(0);
     }
     assert_eq!(to_append(stranger).map(|_| ()), Err(Missing("membership")));
+}
+
+/// All members are told of a hand-over; only the successor may stand for election.
+#[test]
+fn a_hand_over_names_the_successor() {
+    let request = TransferLeaderRequest::new(Vote::new_committed(3, 1), 2, None);
+    for addressee in [2, 3] {
+        let to = pb::Addressee {
+            node_id: addressee,
+            ..pb::Addressee::default()
+        };
+        let sent = transfer(to, &request);
+        let heard = to_transfer(sent).map(|heard| *heard.to_node_id());
+        assert_eq!(heard, Ok(2));
+    }
 }

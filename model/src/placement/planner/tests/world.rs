@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
 use crate::{
-    meta::{NodeRecord, Settings},
+    meta::{Lifecycle, NodeRecord, Settings},
     placement::place,
 };
 
