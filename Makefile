@@ -30,10 +30,17 @@ SECONDS = 600
 E2E_DRILLS := kill partition pause
 E2E_LIMIT := 170
 
-.PHONY: help setup build run test e2e bench-locks drill drill-name fuzz gen fmt fmt-check lint deny ci clean
+# How many nodes `make compose-scale` leaves.
+N =
+# Where images get their programs from: `source` compiles them in the image, `prebuilt` takes those of `build`.
+BINARIES := $(or $(BINARIES),source)
+export BINARIES
+
+.PHONY: help setup build run test e2e e2e-compose bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
+	images compose-up compose-down compose-scale ci clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Install or name what the build needs; says nothing when all is there
 	@scripts/setup.sh
@@ -58,6 +65,22 @@ e2e: build ## Run short drills on real processes under load, at most ten minutes
 			'$(BIN)/lockstep-drill' "$$drill" --cycles 5 --clients 32 \
 			|| { echo "drill $$drill failed with code $$?"; failed=1; }; \
 	done; exit "$$failed"
+
+# Says so and does nothing where there is no Docker engine.
+e2e-compose: build ## Break a cluster of containers under load (ARGS="up kill": these scenarios)
+	@e2e/compose/run '$(BIN)' $(ARGS)
+
+images: $(if $(filter prebuilt,$(BINARIES)),build) ## Build the container images (BINARIES=prebuilt: with the programs of `build`)
+	@docker/images '$(BIN)'
+
+compose-up: images ## Start a cluster of three nodes in containers
+	@docker/up
+
+compose-down: ## Stop it; its data stays
+	@docker/down
+
+compose-scale: ## Make it have N=5 nodes; those that leave are emptied first
+	@docker/scale '$(N)'
 
 bench-locks: build ## Measure lock+unlock over three nodes; figures go to bench/results/ too (ARGS)
 	@'$(BIN)/bench-locks' $(ARGS)

@@ -79,7 +79,10 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
                 .enable_all()
                 .build()
                 .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-            return runtime.block_on(ask(args, output));
+            let code = runtime.block_on(ask(args, output));
+            // A name that is still being looked up must not hold the exit up.
+            runtime.shutdown_background();
+            return code;
         }
     }
     Ok(exit::OK)

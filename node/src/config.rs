@@ -10,8 +10,10 @@ use figment::{
     providers::{Env, Format as _, Serialized, Toml},
 };
 
+mod host;
 mod raw;
 
+pub use host::HostError;
 pub use raw::{Flags, Raw};
 
 /// Shortest election timeout: below it, a busy machine holds elections all day.
@@ -98,6 +100,9 @@ pub enum ConfigError {
     /// A source could not be read or has a value of the wrong type.
     #[error("the configuration cannot be read: {0}")]
     Unreadable(#[from] Box<figment::Error>),
+    /// A value names this machine by a placeholder, and its name is not known.
+    #[error("{{host}} in the configuration cannot be replaced: {0}")]
+    Host(#[from] HostError),
     /// Values are out of bounds; all of them.
     #[error("the configuration is not valid:\n{}", .0.iter().map(|p| format!("  {}: {}", p.key, p.remedy)).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Problem>),
@@ -112,21 +117,39 @@ pub struct Problem {
     pub remedy: String,
 }
 
-/// Reads and checks the configuration.
+/// Reads and checks the configuration. If it has placeholders, asks DNS for this machine's name.
 ///
 /// # Errors
 /// If a source cannot be read, or with every value that is not right.
 pub fn load(flags: &Flags) -> Result<Config, ConfigError> {
+    Checker::default().check(read(flags)?.name_host(host::name)?)
+}
+
+/// Where the node with this configuration listens for health checks. Nothing else of it is looked at,
+/// so that this works without DNS.
+///
+/// # Errors
+/// If a source cannot be read, or the address is none.
+pub fn http_listen(flags: &Flags) -> Result<SocketAddr, ConfigError> {
+    let mut checker = Checker::default();
+    let address = checker.listen("http_listen", &read(flags)?.http_listen);
+    if checker.problems.is_empty() {
+        Ok(address)
+    } else {
+        Err(ConfigError::Invalid(checker.problems))
+    }
+}
+
+fn read(flags: &Flags) -> Result<Raw, ConfigError> {
     let mut figment = Figment::from(Serialized::defaults(Raw::default()));
     if let Some(file) = &flags.config {
         figment = figment.merge(Toml::file_exact(file));
     }
-    let raw: Raw = figment
+    figment
         .merge(Env::prefixed("LOCKSTEP_").only(raw::KEYS))
         .merge(Serialized::defaults(flags))
         .extract()
-        .map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
-    Checker::default().check(raw)
+        .map_err(|error| ConfigError::Unreadable(Box::new(error)))
 }
 
 /// Collects problems while it converts.

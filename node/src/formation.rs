@@ -18,7 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lockstep_model::{
-    ClusterId, NodeId,
+    ClusterId, NodeId, ShardId,
     meta::{NodeRecord, Settings},
     placement,
     query::ClusterView,
@@ -58,6 +58,9 @@ pub enum FormationError {
     /// The number by which a node joins could not be written.
     #[error("the data directory cannot be written: {0}")]
     Write(#[from] crate::storage::PutMetaError),
+    /// What the node held before it was removed could not be deleted.
+    #[error("the data directory cannot be emptied: {0}")]
+    Drop(#[from] crate::storage::DropShardError),
     /// An address is malformed.
     #[error(transparent)]
     Dial(#[from] crate::door::DialError),
@@ -135,6 +138,7 @@ impl Lobby {
             active: identity
                 .as_ref()
                 .is_some_and(|identity| identity.state == Founding::Active),
+            removed: false,
         }
     }
 
@@ -189,8 +193,10 @@ impl Lobby {
         let peers = self.peers()?;
         let known = self.identity.borrow().clone();
         if let Some(identity) = known.filter(|identity| identity.state == Founding::Active) {
-            self.check_same_cluster(&identity, &peers).await?;
-            return Ok(identity);
+            if self.check_same_cluster(&identity, &peers).await? {
+                return Ok(identity);
+            }
+            self.forget(&identity).await?;
         }
         let founder = self.config.initial_nodes.first() == Some(&self.config.peer_advertise);
         if founder {
@@ -210,17 +216,18 @@ impl Lobby {
     }
 
     async fn ask(&self, client: &peer::PeerClient) -> Option<pb::ProbeResponse> {
-        let answer = timeout(ANSWER, client.clone().probe(pb::ProbeRequest {}))
-            .await
-            .ok()?;
+        let node_id = self.identity.borrow().as_ref().map_or(0, |own| own.node.0);
+        let question = pb::ProbeRequest { node_id };
+        let answer = timeout(ANSWER, client.clone().probe(question)).await.ok()?;
         answer.ok().map(tonic::Response::into_inner)
     }
 
+    /// False if this node was taken out of its cluster.
     async fn check_same_cluster(
         &self,
         identity: &Identity,
         peers: &BTreeMap<String, peer::PeerClient>,
-    ) -> Result<(), FormationError> {
+    ) -> Result<bool, FormationError> {
         let answers = peers
             .iter()
             .map(|(address, client)| async move { (address, self.ask(client).await) });
@@ -233,7 +240,26 @@ impl Lobby {
                     peer: address.clone(),
                 });
             }
+            if answer.removed {
+                return Ok(false);
+            }
         }
+        Ok(true)
+    }
+
+    /// Empties the directory of a node that was taken out of its cluster, which it left empty of all
+    /// that counts: from now on it is a new node.
+    async fn forget(&self, identity: &Identity) -> Result<(), FormationError> {
+        tracing::warn!(
+            node = %identity.node,
+            "this node was removed from the cluster: its directory is emptied, and it joins as a new one"
+        );
+        for shard in 0..=identity.plan.settings.shards {
+            self.storage.drop_shard(ShardId(shard)).await?;
+        }
+        self.forget_nonce().await?;
+        Identity::forget(&self.storage).await?;
+        self.identity.send_replace(None);
         Ok(())
     }
 

@@ -62,10 +62,16 @@ impl Identity {
     /// # Errors
     /// If it cannot be read or understood.
     pub fn load(storage: &Storage) -> Result<Option<Self>, IdentityError> {
-        storage
-            .get_meta(KEY)?
-            .map(|bytes| Self::decode(&bytes))
-            .transpose()
+        let stored = storage.get_meta(KEY)?.filter(|bytes| !bytes.is_empty());
+        stored.map(|bytes| Self::decode(&bytes)).transpose()
+    }
+
+    /// Leaves the directory without one, durably.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub async fn forget(storage: &Storage) -> Result<(), IdentityError> {
+        Ok(storage.put_meta(KEY, &[]).await?)
     }
 
     /// Writes it, durably.

@@ -78,8 +78,7 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn health(flags: &Flags) -> anyhow::Result<()> {
-    let config = config::load(flags)?;
-    let mut address = config.http_listen;
+    let mut address = config::http_listen(flags)?;
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }

@@ -177,7 +177,7 @@ async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
     let asked = async {
         tokio::try_join!(
             for_replicas.replica_status(raft_pb::ReplicaStatusRequest {}),
-            for_probe.probe(raft_pb::ProbeRequest {}),
+            for_probe.probe(raft_pb::ProbeRequest::default()),
         )
     };
     match timeout(ANSWER, asked).await {

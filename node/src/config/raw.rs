@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::host::{HostError, stem};
+
 /// Every key that the environment may set, lower case, without the prefix.
 pub(super) const KEYS: &[&str] = &[
     "name",
@@ -92,6 +94,42 @@ impl Default for Raw {
             log: "info,openraft=warn".to_owned(),
             log_format: "text".to_owned(),
         }
+    }
+}
+
+/// Stands for this machine's name by DNS, in the values that name a node.
+const HOST: &str = "{host}";
+/// Stands for that name without the number at its end.
+const HOST_STEM: &str = "{host-stem}";
+
+impl Raw {
+    /// Puts this machine's name in the place of `{host}`, and the name without the number at its end
+    /// in the place of `{host-stem}`. Asks for it only where one of them is there.
+    ///
+    /// # Errors
+    /// If the name is not known.
+    pub(super) fn name_host(
+        mut self,
+        ask: impl FnOnce() -> Result<String, HostError>,
+    ) -> Result<Self, HostError> {
+        let mut data_dir = self.data_dir.to_str().map(str::to_owned);
+        let mut values: Vec<&mut String> =
+            [&mut self.name].into_iter().chain(&mut data_dir).collect();
+        values.extend(&mut self.client_advertise);
+        values.extend(&mut self.peer_advertise);
+        values.extend(&mut self.initial_nodes);
+        values.retain(|value| value.contains(HOST) || value.contains(HOST_STEM));
+        if values.is_empty() {
+            return Ok(self);
+        }
+        let host = ask()?;
+        for value in values {
+            *value = value.replace(HOST_STEM, stem(&host)).replace(HOST, &host);
+        }
+        if let Some(data_dir) = data_dir {
+            self.data_dir = PathBuf::from(data_dir);
+        }
+        Ok(self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bad values are reported together, each with its key; good ones come through every source.
 
-use super::{ConfigError, Flags, LogFormat, load};
+use super::{ConfigError, Flags, LogFormat, Raw, load};
 
 fn flags() -> Flags {
     Flags {
@@ -83,4 +83,29 @@ fn an_unknown_key_in_the_file_is_an_error_that_names_it() {
     })
     .unwrap_err();
     assert!(error.to_string().contains("shrads"), "{error}");
+}
+
+#[test]
+fn placeholders_name_this_machine_and_are_looked_up_only_where_they_are() {
+    let raw = Raw {
+        name: "{host}".into(),
+        data_dir: "/data/{host}".into(),
+        peer_advertise: Some("{host}:7401".into()),
+        initial_nodes: vec!["{host-stem}1:7401".into(), "{host-stem}2:7401".into()],
+        ..Raw::default()
+    };
+    let named = raw.name_host(|| Ok("lockstep-node-12".into())).unwrap();
+    assert_eq!(named.name, "lockstep-node-12");
+    assert_eq!(named.data_dir.to_str(), Some("/data/lockstep-node-12"));
+    assert_eq!(
+        named.peer_advertise.as_deref(),
+        Some("lockstep-node-12:7401")
+    );
+    assert_eq!(
+        named.initial_nodes,
+        ["lockstep-node-1:7401", "lockstep-node-2:7401"]
+    );
+    Raw::default()
+        .name_host(|| panic!("nothing asks for a name"))
+        .unwrap();
 }

@@ -62,6 +62,11 @@ impl Lobby {
         Ok(Some(identity))
     }
 
+    /// The next question is a new node's.
+    pub(super) async fn forget_nonce(&self) -> Result<(), FormationError> {
+        Ok(self.storage.put_meta(NONCE, &[]).await?)
+    }
+
     async fn nonce(&self) -> Result<u64, FormationError> {
         let stored = self.storage.get_meta(NONCE)?;
         if let Some(stored) = stored.and_then(|bytes| bytes.as_slice().try_into().ok()) {
@@ -140,7 +145,7 @@ async fn lives(router: &Router, node: &NodeRecord) -> bool {
     let Ok(peer) = router.peers().get(node.node, &node.peer_address) else {
         return false;
     };
-    let asked = timeout(ANSWER, peer.client().probe(pb::ProbeRequest {})).await;
+    let asked = timeout(ANSWER, peer.client().probe(pb::ProbeRequest::default())).await;
     asked.is_ok_and(|answer| {
         answer.is_ok_and(|answer| {
             let answer = answer.into_inner();

@@ -203,10 +203,19 @@ impl PeerService for PeerServer {
 
     async fn probe(
         &self,
-        _request: Request<pb::ProbeRequest>,
+        request: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeResponse>, Status> {
         let ready = self.entry.ready().is_ok();
-        Ok(Response::new(self.lobby.probe(ready)))
+        let caller = NodeId(request.into_inner().node_id);
+        let removed = self.router().is_ok_and(|router| {
+            let view = router.directory().view();
+            let known = view.nodes.iter().any(|node| node.node == caller);
+            caller.0 > 0 && caller <= view.last_node && !known
+        });
+        Ok(Response::new(pb::ProbeResponse {
+            removed,
+            ..self.lobby.probe(ready)
+        }))
     }
 
     async fn found(

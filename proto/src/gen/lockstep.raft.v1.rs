@@ -272,7 +272,11 @@ pub struct ExecuteError {
     pub message: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ProbeRequest {}
+pub struct ProbeRequest {
+    /// The caller's; 0 while it has none.
+    #[prost(uint64, tag = "1")]
+    pub node_id: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProbeResponse {
     #[prost(string, tag = "1")]
@@ -298,6 +302,9 @@ pub struct ProbeResponse {
     /// True once the callee knows that every founder has stored the plan.
     #[prost(bool, tag = "10")]
     pub active: bool,
+    /// True if the caller's node id was taken out of the callee's cluster.
+    #[prost(bool, tag = "11")]
+    pub removed: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FoundRequest {
