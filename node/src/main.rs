@@ -14,6 +14,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// Requests are many small allocations on one thread that are freed on another, which is what the
+/// system's allocator is slowest at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long the health subcommand waits for an answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 

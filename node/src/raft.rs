@@ -1,10 +1,12 @@
 //! openraft and its surroundings: types, messages, network, the peer service.
 //!
-//! Invariant: outside this folder, `replica` and `storage`, nothing names openraft.
+//! Invariant: outside this folder, `replica`, `storage`, `custody` and what reads a group's state, nothing names
+//! openraft.
 
 pub mod append_stream;
 pub mod config;
 pub mod network;
+pub mod responder;
 pub mod server;
 pub mod snapshot_receive;
 pub mod snapshot_send;

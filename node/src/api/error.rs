@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use lockstep_model::{Refusal, command::EndReason};
+use lockstep_model::{Refusal, SessionId, command::EndReason};
 use lockstep_proto::lock::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -166,12 +166,7 @@ impl From<Refusal> for Fault {
         match refusal {
             Refusal::NotAttached { session }
             | Refusal::AttachTooLate { session }
-            | Refusal::NoSession { session } => Self::new(
-                Code::NotFound,
-                "SESSION_NOT_FOUND",
-                Refusal::NoSession { session }.to_string(),
-            )
-            .with("session", session),
+            | Refusal::NoSession { session } => Self::no_session(session),
             Refusal::SessionEnded { session, reason } => {
                 let reason = match reason {
                     EndReason::Closed => "SESSION_CLOSED",
@@ -221,13 +216,29 @@ impl From<Refusal> for Fault {
             Refusal::Malformed { .. } | Refusal::WrongShard => {
                 Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)
             }
-            about_nodes => Self::about_nodes(about_nodes),
+            Refusal::NoSuchNode { .. }
+            | Refusal::OtherRevision { .. }
+            | Refusal::TooManyNodes { .. }
+            | Refusal::TooFewNodes { .. }
+            | Refusal::NoMajorityWithout { .. }
+            | Refusal::NodeNotEmpty { .. }
+            | Refusal::NodeActive { .. }
+            | Refusal::NodeReplaced { .. } => Self::about_nodes(refusal),
         }
     }
 }
 
 impl Fault {
+    fn no_session(session: SessionId) -> Self {
+        let words = Refusal::NoSession { session }.to_string();
+        Self::new(Code::NotFound, "SESSION_NOT_FOUND", words).with("session", session)
+    }
+
     /// What the meta shard refuses.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the first half of the match tells them apart"
+    )]
     fn about_nodes(refusal: Refusal) -> Self {
         let words = refusal.to_string();
         let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());

@@ -9,15 +9,34 @@ use std::fmt;
 use bytes::Bytes;
 use lockstep_model::Outcome;
 
-openraft::declare_raft_types!(
-    /// The configuration of every Raft group of a node.
-    pub TypeConfig:
-        D = BatchBytes,
-        R = Outcomes,
-        NodeId = u64,
-        Node = PeerAddress,
-);
+use super::responder::OnComplete;
 
+/// The configuration of every Raft group of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TypeConfig;
+
+// Spelt out, because openraft's macro takes no responder that is generic.
+impl openraft::RaftTypeConfig for TypeConfig {
+    type D = BatchBytes;
+    type R = Outcomes;
+    type NodeId = u64;
+    type Node = PeerAddress;
+    type Term = u64;
+    type LeaderId = LeaderId;
+    type Vote = Vote;
+    type Payload = Payload;
+    type Entry = Entry;
+    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type Responder<T>
+        = OnComplete<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type Batch<T>
+        = openraft::impls::InlineBatch<T>
+    where
+        T: openraft::OptionalSend + 'static;
+    type ErrorSource = openraft::impls::BoxedErrorSource;
+}
 /// Term and node of a leader. Several leaders may be tried in one term, so that a split vote is
 /// settled without another round ("advanced" mode).
 pub type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;

@@ -2,6 +2,9 @@
 //!
 //! Invariant: commands enter the log in the order in which they were queued, every command gets
 //! exactly one answer, and memory is bounded by [`MAX_QUEUED`] commands and [`MAX_IN_FLIGHT`] batches.
+//! Callers are told where the batch is applied, without a detour over another task.
+
+mod in_flight;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,17 +13,25 @@ use lockstep_model::{
     Batch, Command, NodeId, Outcome, Reply, ShardId,
     command::{MAX_COMMANDS_PER_BATCH, Wait},
 };
-use openraft::{errors::ClientWriteError, impls::ProgressResponder};
+use openraft::errors::ClientWriteError;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{MissedTickBehavior, interval},
 };
 
 use super::{
     Group,
     waiters::{Answer, Key, Waiters},
 };
-use crate::{clock, metrics, raft::types::BatchBytes, request::RequestError};
+use crate::{
+    clock, metrics,
+    raft::{
+        responder::OnComplete,
+        types::{BatchBytes, TypeConfig},
+    },
+    request::RequestError,
+};
+use in_flight::InFlight;
 
 /// Commands that wait to be batched. Beyond that callers are told to come back.
 const MAX_QUEUED: usize = 8_192;
@@ -33,6 +44,8 @@ const MAX_IN_FLIGHT: usize = 2;
 /// How long a batch may take to be committed before its callers are told that its outcome is
 /// unknown. Longer than an election.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often that is looked at, while batches are under way.
+const LOOK: Duration = Duration::from_millis(500);
 
 struct Proposal {
     command: Command,
@@ -49,6 +62,26 @@ pub struct Proposer {
 enum Slot {
     Direct(Answer),
     Waiting(Key),
+}
+
+/// What Raft says of a batch.
+type WriteResult = openraft::raft::ClientWriteResult<TypeConfig>;
+
+/// The callers of one batch.
+struct Callers {
+    waiters: Arc<Waiters>,
+    slots: Vec<Slot>,
+    /// The batch's place among those under way.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Callers {
+    fn tell(self, result: Result<Vec<Outcome>, RequestError>) {
+        match result {
+            Ok(outcomes) => distribute(&self.waiters, self.slots, outcomes),
+            Err(error) => fail(&self.waiters, self.slots, &error),
+        }
+    }
 }
 
 impl Proposer {
@@ -96,71 +129,79 @@ struct Worker {
 
 impl Worker {
     async fn run(mut self) {
-        let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let room = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let in_flight = Arc::new(InFlight::default());
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut proposals = Vec::new();
         loop {
-            let Ok(permit) = Arc::clone(&in_flight).acquire_owned().await else {
-                return;
+            let next = async {
+                let permit = Arc::clone(&room).acquire_owned().await.ok()?;
+                collect(&mut self.queued, &mut proposals)
+                    .await
+                    .then_some(permit)
             };
-            if !self.collect(&mut proposals).await {
-                return;
-            }
-            metrics::get().batch(proposals.len());
-            let (commands, slots) = self.slots(&mut proposals);
-            let batch: Bytes = Batch {
-                at: clock::now(),
-                commands,
-            }
-            .encode()
-            .into();
-            // What cannot be read would stop every replica for good, so it never gets into the log.
-            if let Err(error) = Batch::decode(&batch) {
-                tracing::error!(shard = %self.shard, %error, "a batch cannot be read back");
-                let what = error.to_string();
-                fail(&self.waiters, slots, &RequestError::Malformed { what });
-                continue;
-            }
-            let batch = BatchBytes(batch);
-            let (responder, committed, complete) = ProgressResponder::new();
-            if let Err(fatal) = self.raft.client_write_ff(batch, Some(responder)).await {
-                tracing::error!(shard = %self.shard, %fatal, "the replica has stopped");
-                fail(
-                    &self.waiters,
-                    slots,
-                    &RequestError::NotLeader { leader: None },
-                );
-                continue;
-            }
-            let waiters = Arc::clone(&self.waiters);
-            tokio::spawn(async move {
-                let result = timeout(COMMIT_TIMEOUT, complete).await;
-                drop(committed);
-                drop(permit);
-                match result {
-                    Ok(Ok(Ok(written))) => distribute(&waiters, slots, written.data.0),
-                    Ok(Ok(Err(error))) => fail(&waiters, slots, &refused(error)),
-                    Ok(Err(_)) | Err(_) => fail(&waiters, slots, &RequestError::UnknownOutcome),
+            let permit = tokio::select! {
+                permit = next => permit,
+                _ = looks.tick(), if !in_flight.is_empty() => {
+                    for callers in in_flight.older_than(COMMIT_TIMEOUT) {
+                        callers.tell(Err(RequestError::UnknownOutcome));
+                    }
+                    continue;
                 }
-            });
+            };
+            let Some(permit) = permit else { return };
+            metrics::get().batch(proposals.len());
+            self.propose(&mut proposals, permit, &in_flight).await;
         }
     }
 
-    /// Waits for a first command and takes what else is there, within the bounds of a batch. False
-    /// if there will be none.
-    async fn collect(&mut self, proposals: &mut Vec<Proposal>) -> bool {
-        let Some(first) = self.queued.recv().await else {
-            return false;
+    /// Puts a batch into the log.
+    async fn propose(
+        &self,
+        proposals: &mut Vec<Proposal>,
+        permit: OwnedSemaphorePermit,
+        in_flight: &Arc<InFlight>,
+    ) {
+        let (commands, slots) = self.slots(proposals);
+        let callers = Callers {
+            waiters: Arc::clone(&self.waiters),
+            slots,
+            _permit: permit,
         };
-        let mut bytes = weight(&first.command);
-        proposals.push(first);
-        while proposals.len() < MAX_COMMANDS_PER_BATCH
-            && bytes < MAX_BATCH_BYTES
-            && let Ok(next) = self.queued.try_recv()
-        {
-            bytes += weight(&next.command);
-            proposals.push(next);
+        let batch: Bytes = Batch {
+            at: clock::now(),
+            commands,
         }
-        true
+        .encode()
+        .into();
+        // What cannot be read would stop every replica for good, so it never gets into the log.
+        if let Err(error) = Batch::decode(&batch) {
+            tracing::error!(shard = %self.shard, %error, "a batch cannot be read back");
+            let what = error.to_string();
+            return callers.tell(Err(RequestError::Malformed { what }));
+        }
+        let number = in_flight.add(callers);
+        let told = Arc::clone(in_flight);
+        let responder = OnComplete::new(move |result: WriteResult| {
+            // None if they were told already that it took too long.
+            if let Some(callers) = told.take(number) {
+                callers.tell(match result {
+                    Ok(written) => Ok(written.data.0),
+                    Err(error) => Err(refused(error)),
+                });
+            }
+        });
+        let begun = self
+            .raft
+            .client_write_ff(BatchBytes(batch), Some(responder))
+            .await;
+        if let Err(fatal) = begun {
+            tracing::error!(shard = %self.shard, %fatal, "the replica has stopped");
+            if let Some(callers) = in_flight.take(number) {
+                callers.tell(Err(RequestError::NotLeader { leader: None }));
+            }
+        }
     }
 
     /// Separates commands from where their answers go; those that may block are registered.
@@ -179,6 +220,24 @@ impl Worker {
             })
             .unzip()
     }
+}
+
+/// Waits for a first command and takes what else is there, within the bounds of a batch. False
+/// if there will be none.
+async fn collect(queued: &mut mpsc::Receiver<Proposal>, proposals: &mut Vec<Proposal>) -> bool {
+    let Some(first) = queued.recv().await else {
+        return false;
+    };
+    let mut bytes = weight(&first.command);
+    proposals.push(first);
+    while proposals.len() < MAX_COMMANDS_PER_BATCH
+        && bytes < MAX_BATCH_BYTES
+        && let Ok(next) = queued.try_recv()
+    {
+        bytes += weight(&next.command);
+        proposals.push(next);
+    }
+    true
 }
 
 /// About how many bytes a command is encoded in; never less than half.
@@ -269,7 +328,7 @@ fn fail(waiters: &Waiters, slots: Vec<Slot>, error: &RequestError) {
 }
 
 /// A batch that was rejected before it was appended was not done; all else is unknown.
-fn refused(error: ClientWriteError<crate::raft::types::TypeConfig>) -> RequestError {
+fn refused(error: ClientWriteError<TypeConfig>) -> RequestError {
     match error {
         ClientWriteError::ForwardToLeader(forward) => RequestError::NotLeader {
             leader: forward.leader_id.map(NodeId),
