@@ -22,7 +22,11 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(15);
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 impl Cluster {
-    fn cluster_service(&self, at: usize) -> anyhow::Result<ClusterServiceClient<Channel>> {
+    /// The plain cluster API of one node.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn cluster_service(&self, at: usize) -> anyhow::Result<ClusterServiceClient<Channel>> {
         Ok(ClusterServiceClient::new(self.channel(at, CHANGE_LIMIT)?))
     }
 

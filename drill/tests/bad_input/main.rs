@@ -1,6 +1,7 @@
 //! Every RPC with missing, oversized, malformed and unknown fields: a clear code and a reason, and a
 //! node that lives on.
 
+mod nodes;
 mod raw;
 
 use std::{collections::HashMap, time::Duration};
@@ -113,6 +114,7 @@ async fn every_rpc_refuses_bad_input_in_words() -> anyhow::Result<()> {
         acquisitions(&mut client, session, &mut findings).await;
         holds(&mut client, session, &mut findings).await?;
         questions(&mut client, &mut findings).await;
+        nodes::check(cluster, &mut findings).await?;
         streams(&mut client, session, &mut findings).await?;
         wire(cluster, &mut findings).await?;
         still_well(cluster, session).await?;

@@ -10,7 +10,7 @@ use tonic::{
 };
 
 /// Those with fields that can be malformed.
-pub(crate) const CLIENT_METHODS: [&str; 13] = [
+pub(crate) const CLIENT_METHODS: [&str; 18] = [
     "/lockstep.lock.v1.LockService/OpenSession",
     "/lockstep.lock.v1.LockService/KeepAlive",
     "/lockstep.lock.v1.LockService/CloseSession",
@@ -24,10 +24,15 @@ pub(crate) const CLIENT_METHODS: [&str; 13] = [
     "/lockstep.lock.v1.LockService/Validate",
     "/lockstep.lock.v1.LockService/GetLock",
     "/lockstep.lock.v1.LockService/ListLocks",
+    "/lockstep.cluster.v1.ClusterService/DrainNode",
+    "/lockstep.cluster.v1.ClusterService/RemoveNode",
+    "/lockstep.cluster.v1.ClusterService/ReplaceNode",
+    "/lockstep.cluster.v1.ClusterService/ActivateNode",
+    "/lockstep.cluster.v1.ClusterService/TransferLeaders",
 ];
 
 /// What nodes say to each other.
-pub(crate) const PEER_METHODS: [&str; 9] = [
+pub(crate) const PEER_METHODS: [&str; 13] = [
     "/lockstep.raft.v1.PeerService/Append",
     "/lockstep.raft.v1.PeerService/Heartbeat",
     "/lockstep.raft.v1.PeerService/Vote",
@@ -37,6 +42,10 @@ pub(crate) const PEER_METHODS: [&str; 9] = [
     "/lockstep.raft.v1.PeerService/Probe",
     "/lockstep.raft.v1.PeerService/Found",
     "/lockstep.raft.v1.PeerService/ReplicaStatus",
+    "/lockstep.raft.v1.PeerService/Join",
+    "/lockstep.raft.v1.PeerService/Follow",
+    "/lockstep.raft.v1.PeerService/ChangeReplicas",
+    "/lockstep.raft.v1.PeerService/HandOver",
 ];
 
 /// Bytes that are no protobuf message.
