@@ -26,8 +26,8 @@ ARGS =
 NAME =
 # How long `make fuzz` goes on.
 SECONDS = 600
-# Short drills in `make e2e`: a few cycles each, and never longer than this many seconds.
-E2E_DRILLS := kill partition pause
+# Short drills in `make e2e`: so many cycles each, and never longer than this many seconds.
+E2E_DRILLS := kill:5 partition:3 pause:3 roll:2 scale:1 lose-disk:1 driver-kill:2
 E2E_LIMIT := 170
 
 # How many nodes `make compose-scale` leaves.
@@ -36,7 +36,7 @@ N =
 BINARIES := $(or $(BINARIES),source)
 export BINARIES
 
-.PHONY: help setup build run test e2e e2e-compose bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
+.PHONY: help setup build run test e2e e2e-compose e2e-kube operator test-operator gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
 	images compose-up compose-down compose-scale ci clean
 
 help: ## List the targets
@@ -59,16 +59,32 @@ test: build ## Run all tests (ARGS="-- NAME": those whose names contain NAME)
 
 # SIGINT lets a drill that takes too long end the nodes that it started.
 e2e: build ## Run short drills on real processes under load, at most ten minutes
-	@echo 'The scenarios on Kubernetes come with the operator; until then: drills on real processes.'
 	@trap 'exit 130' INT; failed=0; for drill in $(E2E_DRILLS); do \
 		timeout --foreground --signal=INT --kill-after=20 $(E2E_LIMIT) \
-			'$(BIN)/lockstep-drill' "$$drill" --cycles 5 --clients 32 \
+			'$(BIN)/lockstep-drill' "$${drill%:*}" --cycles "$${drill#*:}" --clients 32 \
 			|| { echo "drill $$drill failed with code $$?"; failed=1; }; \
 	done; exit "$$failed"
 
 # Says so and does nothing where there is no Docker engine.
 e2e-compose: build ## Break a cluster of containers under load (ARGS="up kill": these scenarios)
 	@e2e/compose/run '$(BIN)' $(ARGS)
+
+# A workspace of its own, because the Kubernetes client would have RocksDB compiled anew; see there.
+operator: ## Build the Kubernetes operator
+	cargo build $(CARGO_FLAGS) --manifest-path operator/Cargo.toml
+
+test-operator: setup ## Format, lint and test the operator
+	cargo fmt --manifest-path operator/Cargo.toml --check
+	cargo clippy $(CARGO_FLAGS) --manifest-path operator/Cargo.toml --all-targets -- -D warnings
+	cargo test $(CARGO_FLAGS) --manifest-path operator/Cargo.toml
+
+gen-crds: operator ## Generate the definition of SyncCluster anew from its types
+	'$(BIN)/lockstep-operator' crd >crds/lockstep.dev_syncclusters.yaml
+	'$(BIN)/lockstep-operator' crd --chart >charts/lockstep-crds/templates/syncclusters.yaml
+
+# Says so and does nothing where there is no Kubernetes and none can be started.
+e2e-kube: build operator ## Run the scenarios on $KUBECONFIG, or on a Kubernetes of its own (ARGS="install create")
+	@e2e/kube/local '$(BIN)' '$(BIN)/lockstep-operator' $(ARGS)
 
 images: $(if $(filter prebuilt,$(BINARIES)),build) ## Build the container images (BINARIES=prebuilt: with the programs of `build`)
 	@docker/images '$(BIN)'
@@ -89,7 +105,7 @@ drill: drill-name build ## Run a drill: NAME=kill ARGS="--cycles 100 --clients 6
 	@'$(BIN)/lockstep-drill' '$(NAME)' $(ARGS)
 
 drill-name:
-	@test -n '$(NAME)' || { echo 'which drill? NAME=kill, NAME=partition or NAME=pause'; exit 2; }
+	@test -n '$(NAME)' || { echo 'which drill? NAME=kill; all: $(foreach drill,$(E2E_DRILLS),$(firstword $(subst :, ,$(drill))))'; exit 2; }
 
 fuzz: setup ## Feed the decoders random bytes for SECONDS=600
 	cargo run $(CARGO_FLAGS) -p lockstep-model --example fuzz_codecs -- --seconds $(SECONDS)

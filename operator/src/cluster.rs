@@ -1,0 +1,278 @@
+//! One cluster, from what is to what is wanted, in six steps: dereference, validate, plan, build,
+//! apply, status.
+//!
+//! Invariant: only dereference, apply and status talk to anybody; the steps between are functions.
+//! Nothing is touched for a spec that is not valid, or of a cluster that is paused.
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod observed;
+pub mod plan;
+pub mod status;
+pub mod validate;
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    Api, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::Action as Requeue,
+        events::{Event, EventType},
+        reflector::ObjectRef,
+    },
+};
+use serde_json::json;
+
+use crate::{
+    context::Context,
+    crd::v1alpha1::{ConditionKind, SyncCluster, SyncClusterStatus},
+    sentinel::Watched,
+};
+use build::MANAGER;
+use plan::{Plan, Step};
+use status::Outcome;
+
+/// After an action: what it did is looked at as soon as it can be seen.
+const AFTER_ACTION: Duration = Duration::from_millis(500);
+/// While something is waited for that makes no event, such as replicas that are moved.
+const WHILE_WAITING: Duration = Duration::from_secs(2);
+/// While something is refused: it is named, and may have gone away by itself.
+const WHILE_REFUSED: Duration = Duration::from_secs(5);
+/// While all is well: events and the [`crate::sentinel`] say what changes, so this only heals what
+/// was missed.
+const WHILE_WELL: Duration = Duration::from_secs(300);
+/// How often a spec that is not valid is looked at again: it changes by an event.
+const WHILE_INVALID: Duration = Duration::from_secs(600);
+
+/// Why a reconcile came to no end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Not everything could be read.
+    #[error(transparent)]
+    Dereference(#[from] dereference::DereferenceError),
+    /// The status could not be written.
+    #[error("cannot write the status: {0}")]
+    Status(#[source] Box<kube::Error>),
+    /// Something was not applied or carried out; the status says so too.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl ReconcileError {
+    /// A stable name, for metrics.
+    #[must_use]
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Dereference(_) => "dereference",
+            Self::Status(_) => "status",
+            Self::Failed(_) => "apply",
+        }
+    }
+}
+
+/// Brings a cluster one step nearer to what is wanted.
+///
+/// # Errors
+/// If the API server or the members do not do as asked. It is tried again then.
+pub async fn reconcile(
+    cluster: Arc<SyncCluster>,
+    context: Arc<Context>,
+) -> Result<Requeue, ReconcileError> {
+    if cluster.metadata.deletion_timestamp.is_some() {
+        // What it owns goes with it, by its owner references.
+        return Ok(Requeue::await_change());
+    }
+    let seen = match dereference::dereference(&context.client, &cluster).await {
+        Ok(seen) => seen,
+        Err(dereference::DereferenceError::Foreign { kind, name }) => {
+            let why = dereference::DereferenceError::Foreign { kind, name }.to_string();
+            return report_invalid(&cluster, &context, &why).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let valid = match validate::validate(&cluster, seen.founded.as_ref(), &context.default_image) {
+        Ok(valid) => valid,
+        Err(problems) => {
+            let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return report_invalid(&cluster, &context, &why.join("; ")).await;
+        }
+    };
+    let plan = plan::plan(&valid.desired, &seen.observed);
+    let served = context.served();
+    let objects = match build::build(&valid, &plan, served) {
+        Ok(objects) => objects,
+        Err(error) => return report_invalid(&cluster, &context, &error.to_string()).await,
+    };
+    let failure = if plan.step == Step::Refuse(plan::Refusal::Paused) {
+        None
+    } else {
+        Box::pin(act(&context, &cluster, &valid, &seen, objects, &plan))
+            .await
+            .err()
+    };
+    let outcome = Outcome::Valid {
+        valid: &valid,
+        observed: &seen.observed,
+        plan: &plan,
+        failure: failure.as_deref(),
+    };
+    write_status(&cluster, &context, &outcome).await?;
+    context.sentinel.watch(
+        ObjectRef::from_obj(&*cluster),
+        Watched::new(
+            valid.name.clone(),
+            seen.addresses,
+            seen.observed.members.as_ref(),
+        ),
+    );
+    if let Some(failure) = failure {
+        return Err(ReconcileError::Failed(failure));
+    }
+    Ok(Requeue::requeue(pause(&plan.step)))
+}
+
+const fn pause(step: &Step) -> Duration {
+    match step {
+        Step::Act(_) => AFTER_ACTION,
+        Step::Wait(waiting) if waiting.is_final() => WHILE_WELL,
+        Step::Wait(_) => WHILE_WAITING,
+        Step::Refuse(plan::Refusal::Paused) | Step::Done => WHILE_WELL,
+        Step::Refuse(_) => WHILE_REFUSED,
+    }
+}
+
+/// Applies the objects and carries out the action.
+async fn act(
+    context: &Context,
+    cluster: &SyncCluster,
+    valid: &validate::Valid,
+    seen: &dereference::Dereferenced,
+    objects: build::Objects,
+    plan: &Plan,
+) -> Result<(), String> {
+    let served = context.served();
+    let applied = apply::apply(&context.client, valid, seen, objects, served).await;
+    applied.map_err(|error| error.to_string())?;
+    let Step::Act(action) = &plan.step else {
+        return Ok(());
+    };
+    tracing::info!(cluster = %cluster.name_any(), namespace = %valid.namespace, reason = action.reason(), %action, "acting");
+    context.metrics.action(action.reason());
+    let done = apply::carry_out(&context.client, valid, seen, served, action).await;
+    match done {
+        Ok(()) => {
+            publish(
+                context,
+                cluster,
+                EventType::Normal,
+                action.reason(),
+                &action.to_string(),
+            )
+            .await;
+            Ok(())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Nothing is touched; the status and an event say why.
+async fn report_invalid(
+    cluster: &SyncCluster,
+    context: &Context,
+    why: &str,
+) -> Result<Requeue, ReconcileError> {
+    write_status(cluster, context, &Outcome::Invalid(why)).await?;
+    Ok(Requeue::requeue(WHILE_INVALID))
+}
+
+/// Writes the status if it has changed, and publishes what became wrong.
+async fn write_status(
+    cluster: &SyncCluster,
+    context: &Context,
+    outcome: &Outcome<'_>,
+) -> Result<(), ReconcileError> {
+    let status = status::status(cluster, outcome, Timestamp::now());
+    let before = cluster.status.clone().unwrap_or_default();
+    if status == before {
+        return Ok(());
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let clusters: Api<SyncCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({"status": status});
+    let parameters = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let written = clusters
+        .patch_status(&cluster.name_any(), &parameters, &Patch::Merge(&patch))
+        .await;
+    match written {
+        Ok(_) => {}
+        // It was deleted meanwhile.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
+        Err(error) => return Err(ReconcileError::Status(Box::new(error))),
+    }
+    if let Some((reason, message)) = newly_degraded(&before, &status) {
+        context.metrics.refusal(&reason);
+        publish(context, cluster, EventType::Warning, &reason, &message).await;
+    }
+    Ok(())
+}
+
+/// What became wrong: the reason of `Degraded`, where it is not the one before.
+fn newly_degraded(before: &SyncClusterStatus, now: &SyncClusterStatus) -> Option<(String, String)> {
+    let degraded = |status: &SyncClusterStatus| {
+        let mut conditions = status.conditions.iter();
+        let found = conditions.find(|condition| {
+            condition.kind == ConditionKind::Degraded && condition.status == "True"
+        });
+        found.map(|condition| (condition.reason.clone(), condition.message.clone()))
+    };
+    let (reason, message) = degraded(now)?;
+    let is_new = degraded(before).is_none_or(|(was, _)| was != reason)
+        || before.observed_generation != now.observed_generation;
+    is_new.then_some((reason, message))
+}
+
+/// Tells notes apart. The recorder counts events as one whose reason and action are the same, and would
+/// show the first one's note for ever.
+fn digest(note: &str) -> u32 {
+    // FNV-1a, by Fowler, Noll and Vo.
+    note.bytes().fold(0x811c_9dc5, |digest: u32, byte| {
+        (digest ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// Most bytes of an event's note, as Kubernetes has it.
+const MAX_NOTE: usize = 1_000;
+
+async fn publish(
+    context: &Context,
+    cluster: &SyncCluster,
+    kind: EventType,
+    reason: &str,
+    note: &str,
+) {
+    let mut end = note.len().min(MAX_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    let event = Event {
+        type_: kind,
+        reason: reason.to_owned(),
+        note: note.get(..end).map(str::to_owned),
+        action: format!("Reconcile-{:08x}", digest(note)),
+        secondary: None,
+    };
+    use kube::Resource as _;
+    if let Err(error) = context
+        .recorder
+        .publish(&event, &cluster.object_ref(&()))
+        .await
+    {
+        tracing::warn!(%error, reason, "an event was not published");
+    }
+}

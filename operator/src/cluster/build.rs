@@ -1,0 +1,181 @@
+//! Every object that a cluster owns.
+//!
+//! Invariants: pure, so the same cluster gives the same objects; and [`Objects`] is taken apart
+//! without `..` where it is applied, so that an object cannot be forgotten. No field is used that
+//! Kubernetes 1.20 does not know, because server-side apply refuses those.
+
+mod access;
+mod budget;
+mod network;
+mod overlay;
+mod pod;
+mod service;
+mod stateful_set;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet, core::v1::Service, core::v1::ServiceAccount,
+        networking::v1::NetworkPolicy,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+};
+use kube::{Resource as _, core::DynamicObject};
+
+use super::{plan::Plan, validate::Valid};
+use crate::crd::v1alpha1::SyncCluster;
+
+pub use budget::BudgetVersion;
+pub(crate) use network::pod_monitor_resource;
+
+/// The port for clients, everywhere.
+pub const CLIENT_PORT: u16 = 7400;
+/// The port for peers.
+pub const PEER_PORT: u16 = 7401;
+/// The port for health checks and metrics.
+pub const HTTP_PORT: u16 = 7402;
+/// The container that is a node.
+pub const CONTAINER: &str = "lockstep";
+/// The volume that keeps a node's data: the first part of its claims' names.
+pub const VOLUME: &str = "data";
+/// The label by which all that a cluster owns is found.
+pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
+/// Says who keeps an object.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY_LABEL`], and the operator's field manager.
+pub const MANAGER: &str = "lockstep-operator";
+/// On a StatefulSet: the data shards that the cluster was made with.
+pub const SHARDS_ANNOTATION: &str = "lockstep.dev/shards";
+/// On a StatefulSet: the replication factor that the cluster was made with.
+pub const REPLICATION_FACTOR_ANNOTATION: &str = "lockstep.dev/replication-factor";
+/// On a StatefulSet: see [`super::observed::Set::leaving`].
+pub const LEAVING_ANNOTATION: &str = "lockstep.dev/leaving";
+/// On a claim: see [`super::observed::Claim::node_id`].
+pub const NODE_ID_ANNOTATION: &str = "lockstep.dev/node-id";
+
+/// What the API server serves, of what not all serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// In which version `PodDisruptionBudget` is served.
+    pub budget: BudgetVersion,
+    /// Whether `PodMonitor` of the Prometheus operator is.
+    pub pod_monitor: bool,
+}
+
+/// Every object that a cluster owns.
+#[derive(Clone, Debug)]
+pub struct Objects {
+    /// The pods' identity, which may do nothing.
+    pub service_account: ServiceAccount,
+    /// The names of the nodes.
+    pub peers: Service,
+    /// Where clients connect.
+    pub clients: Service,
+    /// How many nodes may be evicted at a time.
+    pub budget: DynamicObject,
+    /// Who may connect; none if not wanted.
+    pub network_policy: Option<NetworkPolicy>,
+    /// What Prometheus is told; none if not wanted or not served.
+    pub pod_monitor: Option<DynamicObject>,
+    /// The nodes.
+    pub stateful_set: StatefulSet,
+}
+
+/// Why there are no objects.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// What is laid over the pods' template makes no template.
+    #[error("spec.podTemplate: laid over the template it makes no pod: {0}")]
+    Overlay(#[from] serde_json::Error),
+    /// What is laid over the pods' template takes away what the operator needs.
+    #[error(
+        "spec.podTemplate: changes {0}, by which the operator finds and reaches its pods: leave it out"
+    )]
+    Essential(&'static str),
+}
+
+/// Builds every object.
+///
+/// # Errors
+/// If `spec.podTemplate` does not fit.
+pub fn build(valid: &Valid, plan: &Plan, served: Served) -> Result<Objects, BuildError> {
+    Ok(Objects {
+        service_account: access::service_account(valid),
+        peers: service::peers(valid),
+        clients: service::clients(valid),
+        budget: budget::budget(valid, served.budget),
+        network_policy: valid
+            .spec
+            .network_policy
+            .enabled
+            .then(|| network::policy(valid)),
+        pod_monitor: (served.pod_monitor && valid.spec.monitoring.pod_monitor)
+            .then(|| network::pod_monitor(valid)),
+        stateful_set: stateful_set::stateful_set(valid, plan)?,
+    })
+}
+
+/// The name of the service that names the nodes.
+#[must_use]
+pub fn peers_name(cluster: &str) -> String {
+    format!("{cluster}-peers")
+}
+
+/// Where clients connect.
+#[must_use]
+pub fn endpoint(valid: &Valid) -> String {
+    format!("{}.{}.svc:{CLIENT_PORT}", valid.name, valid.namespace)
+}
+
+/// The labels that select a cluster's pods.
+#[must_use]
+pub fn selector(cluster: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "lockstep"),
+        ("app.kubernetes.io/component", "node"),
+        (INSTANCE_LABEL, cluster),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// The labels of everything that a cluster owns.
+fn labels(cluster: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(cluster);
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
+    labels
+}
+
+/// Whose an object is: deleted with it.
+#[must_use]
+pub fn owner(name: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: SyncCluster::api_version(&()).into_owned(),
+        kind: SyncCluster::kind(&()).into_owned(),
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+fn metadata(valid: &Valid, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(valid.namespace.clone()),
+        labels: Some(labels(&valid.name)),
+        owner_references: Some(vec![owner(&valid.name, &valid.uid)]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn label_selector(cluster: &str) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(selector(cluster)),
+        match_expressions: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! What to do next: a function of what is wanted and what there is.
+//!
+//! Invariants, for which a simulation in `plan/tests` looks:
+//! - At most one voluntary disruption: nothing that serves is taken away while anything else is.
+//! - No shard loses its majority by what is asked for here.
+//! - There is always a step, a named condition that is waited for, or a named refusal.
+//!
+//! The order is one of urgency: what is broken, what was begun, more nodes, fewer nodes, and only then
+//! new templates. Quorum loss is never repaired by guessing. Sources: the predicates of Elastic's
+//! StatefulSet driver (a named refusal each), and Strimzi's check of the quorum without the node.
+
+mod finish;
+mod grow;
+mod repair;
+mod roll;
+mod shrink;
+mod step;
+
+use std::time::Duration;
+
+pub use step::{Action, Plan, Refusal, Step, Waiting};
+
+use super::observed::{Members, Observed, Ordinal, PodPhase, Set};
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// How many nodes.
+    pub nodes: u32,
+    /// Voters of each shard.
+    pub replication_factor: u32,
+    /// The size of each volume, in bytes.
+    pub storage_bytes: u64,
+    /// After how long a node that is away is replaced; none: never.
+    pub replace_after: Option<Duration>,
+    /// Whether it runs at all.
+    pub state: RunState,
+}
+
+/// Whether a cluster runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// It is kept as its spec says.
+    Running,
+    /// Nothing is changed.
+    Paused,
+    /// It has no pods.
+    Stopped,
+}
+
+/// A cluster whose set exists and whose members answer.
+struct Situation<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+    set: &'a Set,
+    members: &'a Members,
+}
+
+/// What to do next.
+#[must_use]
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let Some(set) = &observed.set else {
+        return found(desired, observed);
+    };
+    let keep = |step| Plan {
+        replicas: set.replicas,
+        storage_bytes: set.storage_bytes,
+        leaving: set.leaving,
+        step,
+    };
+    if desired.state == RunState::Paused {
+        return keep(Step::Refuse(Refusal::Paused));
+    }
+    if set.is_terminating {
+        return keep(Step::Wait(Waiting::SetTerminating));
+    }
+    if desired.state == RunState::Stopped {
+        let waiting = if observed.pods.is_empty() {
+            Waiting::Stopped
+        } else {
+            Waiting::Stopping
+        };
+        return Plan {
+            replicas: 0,
+            ..keep(Step::Wait(waiting))
+        };
+    }
+    if set.replicas == 0 {
+        let replicas = first_replicas(desired, observed);
+        return Plan {
+            replicas,
+            ..keep(Step::Wait(Waiting::Creating))
+        };
+    }
+    // A pod that cannot start with an outdated template serves nobody: it may go at any time, and has
+    // to, or a bad template could never be taken back.
+    if let Some(action) = roll::release_stuck(set, observed) {
+        return keep(Step::Act(action));
+    }
+    if let Some(action) = repair::release_without_volume(observed) {
+        return keep(Step::Act(action));
+    }
+    let Some(members) = &observed.members else {
+        return keep(silence(set, observed));
+    };
+    let situation = Situation {
+        desired,
+        observed,
+        set,
+        members,
+    };
+    let begun = situation
+        .without_majority()
+        .or_else(|| situation.repair())
+        .or_else(|| situation.finish_shrink());
+    if let Some(step) = begun {
+        return keep(step);
+    }
+    if let Some(plan) = situation.resize() {
+        return plan;
+    }
+    // No drain of ours is under way any more.
+    Plan {
+        leaving: None,
+        ..keep(situation.maintain())
+    }
+}
+
+/// There is no set: it is made, unless nothing may be.
+fn found(desired: &Desired, observed: &Observed) -> Plan {
+    let replicas = first_replicas(desired, observed);
+    let (replicas, step) = match desired.state {
+        RunState::Running => (replicas, Step::Wait(Waiting::Creating)),
+        RunState::Paused => (replicas, Step::Refuse(Refusal::Paused)),
+        RunState::Stopped => (0, Step::Wait(Waiting::Stopped)),
+    };
+    Plan {
+        replicas,
+        storage_bytes: desired.storage_bytes,
+        leaving: None,
+        step,
+    }
+}
+
+/// How many pods a set begins with: those whose data there is, for all members are needed before any
+/// may leave in order.
+fn first_replicas(desired: &Desired, observed: &Observed) -> u32 {
+    let claims = observed.claims.keys().next_back();
+    let pods = observed.pods.keys().next_back();
+    let highest = claims
+        .max(pods)
+        .map_or(0, |ordinal| ordinal.saturating_add(1));
+    desired.nodes.max(highest)
+}
+
+/// No member answers: what is waited for, or what is in the way.
+fn silence(set: &Set, observed: &Observed) -> Step {
+    if let Some(refusal) = stuck(observed) {
+        return Step::Refuse(refusal);
+    }
+    let missing = not_ready(set, observed);
+    if missing.is_empty() {
+        Step::Refuse(Refusal::MembersSilent)
+    } else {
+        Step::Wait(Waiting::PodsStarting(missing))
+    }
+}
+
+/// A pod that does not start, and why.
+fn stuck(observed: &Observed) -> Option<Refusal> {
+    observed
+        .pods
+        .iter()
+        .find_map(|(ordinal, pod)| match &pod.phase {
+            PodPhase::Stuck(why) | PodPhase::Unschedulable(_, why) => Some(Refusal::PodStuck {
+                ordinal: *ordinal,
+                why: why.clone(),
+            }),
+            PodPhase::Ready | PodPhase::NotReady(_) | PodPhase::Terminating(_) => None,
+        })
+}
+
+/// The pods that should be and are not ready.
+fn not_ready(set: &Set, observed: &Observed) -> Vec<Ordinal> {
+    let is_ready = |ordinal: &Ordinal| {
+        observed
+            .pods
+            .get(ordinal)
+            .is_some_and(|pod| pod.phase == PodPhase::Ready)
+    };
+    (0..set.replicas)
+        .filter(|ordinal| !is_ready(ordinal))
+        .collect()
+}
+
+impl Situation<'_> {
+    /// Some shard has no majority: nothing may be changed, except by a person.
+    fn without_majority(&self) -> Option<Step> {
+        let lost = self
+            .members
+            .shards
+            .iter()
+            .filter(|shard| !self.members.has_majority(shard));
+        let shards: Vec<u32> = lost.map(|shard| shard.id).collect();
+        if shards.is_empty() {
+            return None;
+        }
+        let missing = self
+            .members
+            .nodes
+            .values()
+            .filter(|member| !member.is_reachable);
+        let nodes = missing.map(|member| member.name.clone()).collect();
+        Some(Step::Refuse(Refusal::QuorumLost { shards, nodes }))
+    }
+
+    /// The first shard that would have no majority without a member.
+    fn endangered_by(&self, node: u64) -> Option<u32> {
+        let mut concerned = self
+            .members
+            .shards
+            .iter()
+            .filter(|shard| shard.is_voter(node));
+        concerned
+            .find(|shard| !self.members.survives_without(shard, node))
+            .map(|shard| shard.id)
+    }
+
+    /// The same number of nodes: are all there, and as they should be?
+    fn maintain(&self) -> Step {
+        if let Some(step) = self.roll_idle() {
+            return step;
+        }
+        if let Some(step) = self.absent() {
+            return step;
+        }
+        self.grow_volumes()
+            .or_else(|| self.roll_serving())
+            .unwrap_or_else(|| self.balanced())
+    }
+
+    /// Who is not there.
+    fn absent(&self) -> Option<Step> {
+        let missing = not_ready(self.set, self.observed);
+        if !missing.is_empty() {
+            return Some(match stuck(self.observed) {
+                Some(refusal) => Step::Refuse(refusal),
+                None => Step::Wait(Waiting::PodsStarting(missing)),
+            });
+        }
+        let serves = |ordinal: &Ordinal| {
+            let member = self.members.of(*ordinal);
+            member.is_some_and(|(_, member)| member.is_reachable && member.is_ready)
+        };
+        let joining: Vec<Ordinal> = (0..self.set.replicas)
+            .filter(|ordinal| !serves(ordinal))
+            .collect();
+        (!joining.is_empty()).then_some(Step::Wait(Waiting::Joining(joining)))
+    }
+
+    fn balanced(&self) -> Step {
+        if !self.members.is_settled {
+            return Step::Wait(Waiting::Balancing(self.members.obstacles.clone()));
+        }
+        let whole = self
+            .members
+            .shards
+            .iter()
+            .find(|shard| !self.members.is_whole(shard));
+        whole.map_or(Step::Done, |shard| {
+            Step::Wait(Waiting::CatchingUp(shard.id))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! Members that are gone.
+//!
+//! Invariant: a member is declared lost only if its volume is known to be gone (another member has
+//! its name) or it was away for as long as the user said; only while every shard has a majority
+//! without it; and never two at once. Lost stays lost: its volume is discarded, because a voter that
+//! was replaced may never vote again.
+
+use super::{Action, Refusal, Situation, Step, Waiting};
+use crate::cluster::observed::{Lifecycle, Member, Observed, PodPhase};
+
+/// A pod that waits for a volume which does not exist: only a new pod gets a new one.
+pub(super) fn release_without_volume(observed: &Observed) -> Option<Action> {
+    let mut pods = observed
+        .pods
+        .iter()
+        .filter(|(ordinal, _)| !observed.claims.contains_key(ordinal));
+    pods.find_map(|(ordinal, pod)| match pod.phase {
+        PodPhase::NotReady(_) | PodPhase::Unschedulable(..) | PodPhase::Stuck(_) => {
+            Some(Action::ReleasePod {
+                ordinal: *ordinal,
+                uid: pod.uid.clone(),
+            })
+        }
+        PodPhase::Ready | PodPhase::Terminating(_) => None,
+    })
+}
+
+impl Situation<'_> {
+    /// The next step for members that are gone, if there are any.
+    pub(super) fn repair(&self) -> Option<Step> {
+        let mut lost = self.members.nodes.iter().filter(|(_, member)| {
+            // Those beyond the set's last pod are on their way out in order.
+            let beyond = member
+                .ordinal
+                .is_some_and(|ordinal| ordinal >= self.set.replicas);
+            member.lifecycle == Lifecycle::Lost && !beyond
+        });
+        if let Some((id, member)) = lost.next() {
+            return Some(self.replace_lost(*id, member));
+        }
+        let mut refused = None;
+        for (id, member) in &self.members.nodes {
+            if !self.is_gone(*id, member) {
+                continue;
+            }
+            let name = member.name.clone();
+            if let Some(shard) = self.endangered_by(*id) {
+                refused = Some(Refusal::WouldLoseMajority { name, shard });
+            } else {
+                // The volume is marked first, so that the empty one that takes its place is not mistaken for it.
+                let volume = member.ordinal.filter(|_| !self.members.is_superseded(*id));
+                return Some(Step::Act(Action::Replace {
+                    node: *id,
+                    name,
+                    volume,
+                }));
+            }
+        }
+        refused.map(Step::Refuse)
+    }
+
+    /// Has an active or draining member to be declared lost?
+    fn is_gone(&self, id: u64, member: &Member) -> bool {
+        if member.lifecycle == Lifecycle::Lost || member.is_reachable {
+            return false;
+        }
+        if self.members.is_superseded(id) {
+            return true;
+        }
+        let pod = member
+            .ordinal
+            .and_then(|ordinal| self.observed.pods.get(&ordinal));
+        let away = pod.and_then(|pod| pod.phase.away_for());
+        match (away, self.desired.replace_after) {
+            (Some(away), Some(limit)) => away >= limit,
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// A member that was declared lost: first its volume goes, so that another one can take its place;
+    /// then, when its replicas are elsewhere, it leaves.
+    fn replace_lost(&self, id: u64, member: &Member) -> Step {
+        let ordinal = member.ordinal;
+        let claim =
+            ordinal.and_then(|ordinal| Some((ordinal, self.observed.claims.get(&ordinal)?)));
+        if let Some((ordinal, claim)) = claim
+            && !claim.is_terminating
+            && !self.members.is_superseded(id)
+            && (claim.node_id == Some(id) || member.is_reachable)
+        {
+            return Step::Act(Action::DiscardVolume {
+                ordinal,
+                claim_uid: claim.uid.clone(),
+                pod_uid: self.observed.pods.get(&ordinal).map(|pod| pod.uid.clone()),
+            });
+        }
+        let name = member.name.clone();
+        if member.placed == 0 {
+            return Step::Act(Action::Remove { node: id, name });
+        }
+        Step::Wait(Waiting::Replacing {
+            name,
+            replicas: member.placed,
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! The plan in a small world: whatever happens, it keeps its invariants, and comes to an end.
+
+mod scenarios;
+mod world;
+
+use proptest::{prelude::*, test_runner::Config};
+
+use world::{Event, World};
+
+/// What users and machines do, in any order.
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (1_u32..=8).prop_map(Event::Ticks),
+        2 => (3_u32..=7).prop_map(Event::SetNodes),
+        2 => any::<bool>().prop_map(|good| Event::NewTemplate { good }),
+        1 => Just(Event::RevertTemplate),
+        2 => (0_u32..7).prop_map(Event::CrashPod),
+        2 => (0_usize..8).prop_map(Event::LoseHost),
+        2 => Just(Event::RestoreHosts),
+        1 => (0_u32..7).prop_map(Event::LoseVolume),
+        1 => (1_u64..=4).prop_map(Event::GrowStorage),
+        1 => Just(Event::Stop),
+        1 => Just(Event::Run),
+        1 => (0_u32..7).prop_map(Event::DrainByHand),
+        1 => Just(Event::ActivateAll),
+    ]
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 3_000, failure_persistence: None, ..Config::default() })]
+
+    /// Invariants are asserted by the world at every step; what is asserted here is that it ends well.
+    #[test]
+    fn every_history_keeps_the_invariants_and_ends_as_wanted(
+        events in proptest::collection::vec(event(), 0..40),
+        is_host_lost in any::<bool>(),
+    ) {
+        let mut world = World::new(3);
+        for event in events {
+            world.happen(event);
+        }
+        world.settle(is_host_lost);
+        world.assert_as_wanted();
+    }
+}

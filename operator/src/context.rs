@@ -1,0 +1,108 @@
+//! What every reconcile shares.
+//!
+//! Invariant: nothing in here decides: what is decided depends on what is read each time.
+
+use std::collections::HashMap;
+
+use kube::{
+    Client, Discovery,
+    runtime::{events::Recorder, reflector::ObjectRef},
+};
+use parking_lot::Mutex;
+
+use crate::{
+    cluster::build::{BudgetVersion, Served},
+    crd::v1alpha1::SyncCluster,
+    metrics::Metrics,
+    sentinel::Sentinel,
+};
+
+/// What every reconcile shares.
+pub struct Context {
+    /// To the API server.
+    pub client: Client,
+    /// For events.
+    pub recorder: Recorder,
+    /// The image of clusters that name none.
+    pub default_image: String,
+    /// What is counted.
+    pub metrics: &'static Metrics,
+    /// Watches the members.
+    pub sentinel: Sentinel,
+    served: Mutex<Served>,
+    failures: Mutex<HashMap<ObjectRef<SyncCluster>, u32>>,
+}
+
+impl Context {
+    /// A context.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        recorder: Recorder,
+        default_image: String,
+        sentinel: Sentinel,
+        served: Served,
+    ) -> Self {
+        Self {
+            client,
+            recorder,
+            default_image,
+            metrics: crate::metrics::get(),
+            sentinel,
+            served: Mutex::new(served),
+            failures: Mutex::default(),
+        }
+    }
+
+    /// What the API server serves, as last asked.
+    #[must_use]
+    pub fn served(&self) -> Served {
+        *self.served.lock()
+    }
+
+    /// Notes what the API server serves.
+    pub fn serves(&self, served: Served) {
+        *self.served.lock() = served;
+    }
+
+    /// Counts failures in a row of a cluster.
+    pub fn failed(&self, cluster: ObjectRef<SyncCluster>) -> u32 {
+        let mut failures = self.failures.lock();
+        let count = failures.entry(cluster).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// A cluster was reconciled.
+    pub fn succeeded(&self, cluster: &ObjectRef<SyncCluster>) {
+        self.failures.lock().remove(cluster);
+    }
+}
+
+/// Asks what the API server serves, of what not all serve.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn ask_served(client: &Client) -> Result<Served, kube::Error> {
+    let found = Discovery::new(client.clone())
+        .filter(&["policy", "monitoring.coreos.com"])
+        .run()
+        .await?;
+    let has = |group: &str, version: &str, kind: &str| {
+        let group = found.groups().find(|known| known.name() == group);
+        group.is_some_and(|group| {
+            group
+                .versioned_resources(version)
+                .iter()
+                .any(|(resource, _)| resource.kind == kind)
+        })
+    };
+    Ok(Served {
+        budget: if has("policy", "v1", "PodDisruptionBudget") {
+            BudgetVersion::V1
+        } else {
+            BudgetVersion::V1Beta1
+        },
+        pod_monitor: has("monitoring.coreos.com", "v1", "PodMonitor"),
+    })
+}

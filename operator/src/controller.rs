@@ -1,0 +1,157 @@
+//! When clusters are reconciled: whenever something changes that belongs to them.
+//!
+//! Invariant: a cluster is reconciled by one task at a time, and a failing one waits longer and longer,
+//! up to a bound, while the others go on.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, future::join_all, stream};
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use kube::{
+    Api, Client, ResourceExt as _,
+    runtime::{
+        Controller,
+        controller::{Action as Requeue, Config},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cluster::{
+        self, ReconcileError,
+        build::{INSTANCE_LABEL, MANAGED_BY_LABEL, MANAGER},
+    },
+    context::Context,
+    crd::v1alpha1::SyncCluster,
+};
+
+/// Clusters that are reconciled at the same time: mostly they wait for answers.
+const CONCURRENCY: u16 = 8;
+/// Changes that come in a burst are looked at once.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// How long a failing cluster waits at first; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// How long it waits at most.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// Changes that members reported and that a namespace's controller has not taken up yet.
+const CHANGES: usize = 256;
+
+/// Reconciles the clusters of these namespaces (none named: of all) until cancelled, and returns when
+/// the reconciles under way have ended.
+pub async fn run(
+    context: Arc<Context>,
+    namespaces: &[String],
+    mut changes: mpsc::Receiver<ObjectRef<SyncCluster>>,
+    stop: CancellationToken,
+) {
+    let (spread, _) = broadcast::channel(CHANGES);
+    let distribute = async {
+        while let Some(cluster) = changes.recv().await {
+            // Fails only while nobody listens yet.
+            let _ = spread.send(cluster);
+        }
+    };
+    let scopes: Vec<Option<String>> = if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().cloned().map(Some).collect()
+    };
+    let controllers = scopes.into_iter().map(|scope| {
+        control(
+            Arc::clone(&context),
+            scope,
+            spread.subscribe(),
+            stop.clone(),
+        )
+    });
+    tokio::select! {
+        () = async { join_all(controllers).await; } => {}
+        () = distribute => {}
+    }
+}
+
+fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+async fn control(
+    context: Arc<Context>,
+    scope: Option<String>,
+    changes: broadcast::Receiver<ObjectRef<SyncCluster>>,
+    stop: CancellationToken,
+) {
+    let client = &context.client;
+    let scope = scope.as_deref();
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    let here = scope.map(str::to_owned);
+    let changes = stream::unfold(changes, |mut changes| async {
+        loop {
+            match changes.recv().await {
+                Ok(cluster) => return Some((cluster, changes)),
+                // What was missed is found again by the sentinel.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    });
+    let changes = changes.filter(move |cluster| {
+        let is_here = here.is_none() || cluster.namespace == here;
+        async move { is_here }
+    });
+    Controller::new(
+        api::<SyncCluster>(client, scope),
+        watcher::Config::default(),
+    )
+    .with_config(
+        Config::default()
+            .concurrency(CONCURRENCY)
+            .debounce(DEBOUNCE),
+    )
+    .owns(api::<StatefulSet>(client, scope), ours.clone())
+    .watches(api::<Pod>(client, scope), ours, |pod| {
+        let name = pod.labels().get(INSTANCE_LABEL)?;
+        Some(ObjectRef::new(name).within(&pod.namespace()?))
+    })
+    .reconcile_on(changes)
+    .graceful_shutdown_on(stop.cancelled_owned())
+    .run(reconcile, again, Arc::clone(&context))
+    .for_each(|_| async {})
+    .await;
+}
+
+async fn reconcile(
+    cluster: Arc<SyncCluster>,
+    context: Arc<Context>,
+) -> Result<Requeue, ReconcileError> {
+    let began = Instant::now();
+    let named = ObjectRef::from_obj(&*cluster);
+    let result = Box::pin(cluster::reconcile(cluster, Arc::clone(&context))).await;
+    let outcome = match &result {
+        Ok(_) => {
+            context.succeeded(&named);
+            "ok"
+        }
+        Err(error) => error.category(),
+    };
+    context.metrics.reconciled(outcome, began.elapsed());
+    result
+}
+
+fn again(cluster: Arc<SyncCluster>, error: &ReconcileError, context: Arc<Context>) -> Requeue {
+    let failures = context.failed(ObjectRef::from_obj(&*cluster));
+    tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), failures, %error, "a reconcile failed");
+    let factor = 2_u32.saturating_pow(failures.saturating_sub(1).min(10));
+    Requeue::requeue(FIRST_RETRY.saturating_mul(factor).min(LAST_RETRY))
+}

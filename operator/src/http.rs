@@ -1,0 +1,32 @@
+//! Health and metrics over HTTP.
+//!
+//! Invariant: no answer waits for the API server: an operator that waits for its lease is well.
+
+use axum::{
+    Router,
+    http::{HeaderName, header},
+    routing::get,
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics;
+
+/// Serves until cancelled.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve(listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/metrics", get(measured));
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+async fn measured() -> ([(HeaderName, &'static str); 1], String) {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics::get().render())
+}

@@ -1,0 +1,288 @@
+//! What the members say, and what they are asked to change.
+//!
+//! Invariants: nothing here waits longer than [`DEADLINE`]; what the members say is taken from the one
+//! with the youngest tables that reaches most others; and every change is asked for under the
+//! revision that it was decided by, so that none is made by an old picture.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::join_all;
+use lockstep_proto::cluster::v1::{
+    ActivateNodeRequest, DrainNodeRequest, GetStatusRequest, GetStatusResponse, NodeLifecycle,
+    NodeStatus, RemoveNodeRequest, ReplaceNodeRequest, ShardStatus, TransferLeadersRequest,
+    cluster_service_client::ClusterServiceClient,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cluster::{
+    build::CLIENT_PORT,
+    observed::{Lifecycle, Member, Members, Ordinal, Replica, Shard},
+};
+
+/// How long a connection may take to open.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long an answer may take: a node that asks its peers waits for them no longer than this either.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long leads may take to be handed over.
+const TRANSFER_DEADLINE: Duration = Duration::from_secs(20);
+/// Largest answer: a status of 99 nodes and 1,024 shards has less than a tenth of this.
+const MAX_MESSAGE: usize = 16 << 20;
+/// Members asked for the status at a time. More would not be known better.
+const ASKED: usize = 5;
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Nobody could be asked.
+    #[error("no member of the cluster can be reached to {0}")]
+    NobodyReached(&'static str),
+    /// The members refuse, or do not know whether it was done.
+    #[error("the members did not {what}: {}", status.message())]
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// Their answer.
+        status: Box<tonic::Status>,
+    },
+    /// Leads were not taken over in time.
+    #[error("shards {0:?} are still led by the node, because nobody took them over in time")]
+    LeadsKept(Vec<u32>),
+}
+
+/// A change that members are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Have it emptied.
+    Drain(u64),
+    /// Have it hold its share again.
+    Activate(u64),
+    /// Declare it lost.
+    Replace(u64),
+    /// Take it out of the registry.
+    Remove(u64),
+}
+
+impl Change {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Drain(_) => "drain a node",
+            Self::Activate(_) => "activate a node",
+            Self::Replace(_) => "declare a node lost",
+            Self::Remove(_) => "remove a node",
+        }
+    }
+}
+
+fn client(address: &str) -> Option<ClusterServiceClient<Channel>> {
+    let host = if address.contains(':') {
+        format!("[{address}]")
+    } else {
+        address.to_owned()
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{host}:{CLIENT_PORT}")).ok()?;
+    let channel = endpoint
+        .connect_timeout(CONNECT)
+        .timeout(TRANSFER_DEADLINE)
+        .connect_lazy();
+    Some(ClusterServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+}
+
+async fn status_of(address: &str) -> Option<GetStatusResponse> {
+    let mut client = client(address)?;
+    let asked = tokio::time::timeout(DEADLINE, client.get_status(GetStatusRequest {}));
+    Some(asked.await.ok()?.ok()?.into_inner())
+}
+
+/// What the members at these addresses say; none if nobody answers as part of a cluster.
+pub async fn ask(addresses: &[String], cluster: &str) -> Option<Members> {
+    let answers = join_all(
+        addresses
+            .iter()
+            .take(ASKED)
+            .map(|address| status_of(address)),
+    )
+    .await;
+    let formed = answers
+        .into_iter()
+        .flatten()
+        .filter(|answer| !answer.cluster_id.is_empty() && !answer.nodes.is_empty());
+    let best = formed.max_by_key(|answer| {
+        let reached = answer.nodes.iter().filter(|node| node.reachable).count();
+        (answer.revision, reached, answer.settled)
+    })?;
+    Some(convert(&best, cluster))
+}
+
+/// Asks for a change at the members with these addresses, one after another until one could be asked.
+///
+/// # Errors
+/// If nobody could be asked, or the members refuse.
+pub async fn change(
+    addresses: &[String],
+    change: Change,
+    revision: u64,
+) -> Result<(), ChangeError> {
+    let what = change.what();
+    for address in addresses {
+        let Some(mut client) = client(address) else {
+            continue;
+        };
+        let expected_revision = Some(revision);
+        let answer = tokio::time::timeout(DEADLINE, async {
+            match change {
+                Change::Drain(node_id) => client
+                    .drain_node(DrainNodeRequest {
+                        node_id,
+                        expected_revision,
+                    })
+                    .await
+                    .map(drop),
+                Change::Activate(node_id) => client
+                    .activate_node(ActivateNodeRequest {
+                        node_id,
+                        expected_revision,
+                    })
+                    .await
+                    .map(drop),
+                Change::Replace(node_id) => client
+                    .replace_node(ReplaceNodeRequest {
+                        node_id,
+                        expected_revision,
+                    })
+                    .await
+                    .map(drop),
+                Change::Remove(node_id) => client
+                    .remove_node(RemoveNodeRequest {
+                        node_id,
+                        expected_revision,
+                    })
+                    .await
+                    .map(drop),
+            }
+        });
+        match answer.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(status)) if status.code() == tonic::Code::Unavailable => {}
+            Ok(Err(status)) => {
+                return Err(ChangeError::Refused {
+                    what,
+                    status: Box::new(status),
+                });
+            }
+            Err(_) => {}
+        }
+    }
+    Err(ChangeError::NobodyReached(what))
+}
+
+/// Has a member hand all its leads over.
+///
+/// # Errors
+/// If nobody could be asked, the members refuse, or leads stay where they are.
+pub async fn transfer_leaders(addresses: &[String], node_id: u64) -> Result<(), ChangeError> {
+    let what = "hand leads over";
+    for address in addresses {
+        let Some(mut client) = client(address) else {
+            continue;
+        };
+        let request = TransferLeadersRequest {
+            node_id,
+            shard: None,
+            to_node_id: None,
+        };
+        match tokio::time::timeout(TRANSFER_DEADLINE, client.transfer_leaders(request)).await {
+            Ok(Ok(answer)) => {
+                let kept = answer.into_inner().kept;
+                return if kept.is_empty() {
+                    Ok(())
+                } else {
+                    Err(ChangeError::LeadsKept(kept))
+                };
+            }
+            Ok(Err(status)) if status.code() == tonic::Code::Unavailable => {}
+            Ok(Err(status)) => {
+                return Err(ChangeError::Refused {
+                    what,
+                    status: Box::new(status),
+                });
+            }
+            Err(_) => {}
+        }
+    }
+    Err(ChangeError::NobodyReached(what))
+}
+
+/// A pod's number: what follows the cluster's name and a dash.
+#[must_use]
+pub fn ordinal(pod: &str, cluster: &str) -> Option<Ordinal> {
+    let number = pod.strip_prefix(cluster)?.strip_prefix('-')?;
+    let ordinal: Ordinal = number.parse().ok()?;
+    (ordinal.to_string() == number).then_some(ordinal)
+}
+
+fn convert(answer: &GetStatusResponse, cluster: &str) -> Members {
+    let nodes: BTreeMap<u64, Member> = answer
+        .nodes
+        .iter()
+        .map(|node| (node.node_id, member(node, cluster)))
+        .collect();
+    Members {
+        revision: answer.revision,
+        nodes,
+        shards: answer.shards.iter().map(shard).collect(),
+        is_settled: answer.settled,
+        obstacles: answer.obstacles.clone(),
+    }
+}
+
+fn member(node: &NodeStatus, cluster: &str) -> Member {
+    let lifecycle = match node.lifecycle() {
+        NodeLifecycle::Draining => Lifecycle::Draining,
+        NodeLifecycle::Lost => Lifecycle::Lost,
+        // Nodes of a version before lifecycles have only active ones.
+        NodeLifecycle::Active | NodeLifecycle::Unspecified => Lifecycle::Active,
+    };
+    Member {
+        name: node.name.clone(),
+        ordinal: ordinal(&node.name, cluster),
+        lifecycle,
+        is_reachable: node.reachable,
+        is_ready: node.ready,
+        version: node.version.clone(),
+        zone: node.zone.clone(),
+        led: node.shards_led,
+        held: node.shards_held,
+        placed: node.shards_placed,
+    }
+}
+
+fn shard(shard: &ShardStatus) -> Shard {
+    Shard {
+        id: shard.shard,
+        leader: (shard.leader != 0).then_some(shard.leader),
+        replicas: shard
+            .replicas
+            .iter()
+            .map(|replica| Replica {
+                node: replica.node_id,
+                is_voter: replica.voter,
+                lag: replica.lag,
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ordinal;
+
+    #[test]
+    fn only_pods_of_the_cluster_have_a_number() {
+        assert_eq!(ordinal("demo-12", "demo"), Some(12));
+        for other in [
+            "demo", "demo-", "demo-x", "demo-01", "demo-2-0", "other-1", "demo-+1",
+        ] {
+            assert_eq!(ordinal(other, "demo"), None, "{other}");
+        }
+    }
+}
