@@ -5,7 +5,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lockstep_client::{
@@ -101,7 +101,6 @@ async fn a_lost_lock_ends_the_whole_group_and_is_told_by_74() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "started");
-    let before = Instant::now();
     fake.end_session(0x5e55_0001, "SESSION_EXPIRED");
     // The end of the output means that `sleep`, which has it open too, has ended.
     let rest: Vec<String> = lines.map(|line| line.unwrap()).collect();
@@ -113,7 +112,7 @@ async fn a_lost_lock_ends_the_whole_group_and_is_told_by_74() {
         "{}",
         text(&output.stderr)
     );
-    assert!(before.elapsed() < Duration::from_secs(4), "without SIGKILL");
+    assert!(!text(&output.stderr).contains("killing it"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
