@@ -1,13 +1,15 @@
-//! The order of the runs: every scenario once a round, and several rounds.
+//! The order of the runs: every scenario of every peer once a round, and several rounds.
 //!
-//! Invariant: rounds interleave all scenarios, so that what the machine does besides hits all of
-//! them alike; a figure is the median over the rounds.
+//! Invariant: rounds interleave scenarios and peers, and every other round has the peers in reverse
+//! order, so that what the machine does besides hits all of them alike; servers of one peer alone
+//! run at a time, and are new in each round; a figure is the median over the rounds.
 
 use lockstep_drill::figure::quantile;
 
 use crate::{
-    load::{self, Measured, Scenario, Span, Times},
+    load::{self, Measured, Span, Times},
     peer::Peer,
+    scenario::Scenario,
 };
 
 /// What to run.
@@ -50,30 +52,71 @@ impl Runs {
     }
 }
 
-/// Runs all rounds against one peer. `done` hears of each run as it ends.
+/// The runs of all peers, in the order in which their scenarios were first run.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    all: Vec<Runs>,
+}
+
+impl Book {
+    /// All runs.
+    #[must_use]
+    pub fn all(&self) -> &[Runs] {
+        &self.all
+    }
+
+    /// The runs of one scenario against one peer.
+    #[must_use]
+    pub fn of(&self, peer: &str, scenario: Scenario) -> Option<&Runs> {
+        let mut all = self.all.iter();
+        all.find(|runs| runs.peer == peer && runs.scenario == scenario)
+    }
+
+    /// True if that peer was measured.
+    #[must_use]
+    pub fn has(&self, peer: &str) -> bool {
+        self.all.iter().any(|runs| runs.peer == peer)
+    }
+
+    /// Adds a run.
+    pub fn record(&mut self, peer: &'static str, scenario: Scenario, measured: Measured) {
+        let mut all = self.all.iter_mut();
+        match all.find(|runs| runs.peer == peer && runs.scenario == scenario) {
+            Some(runs) => runs.runs.push(measured),
+            None => self.all.push(Runs {
+                peer,
+                scenario,
+                runs: vec![measured],
+            }),
+        }
+    }
+}
+
+/// Runs every scenario once against one peer, and ends the peer. `done` hears of each run as it
+/// ends.
 ///
 /// # Errors
 /// As [`load::run`]; the first error ends all.
-pub async fn run<P: Peer>(
-    peer: &P,
+pub async fn round<P: Peer>(
+    mut peer: P,
     plan: &Plan,
-    mut done: impl FnMut(usize, Scenario, &Measured),
-) -> anyhow::Result<Vec<Runs>> {
+    book: &mut Book,
+    mut done: impl FnMut(&'static str, Scenario, &Measured),
+) -> anyhow::Result<()> {
     let name = peer.name();
-    let empty = |scenario: &Scenario| Runs {
-        peer: name,
-        scenario: *scenario,
-        runs: Vec::with_capacity(plan.rounds),
-    };
-    let mut all: Vec<Runs> = plan.scenarios.iter().map(empty).collect();
-    for round in 1..=plan.rounds {
-        for runs in &mut all {
-            let measured = load::run(peer, runs.scenario, plan.span).await?;
-            done(round, runs.scenario, &measured);
-            runs.runs.push(measured);
+    for scenario in &plan.scenarios {
+        match load::run(&peer, *scenario, plan.span).await {
+            Ok(measured) => {
+                done(name, *scenario, &measured);
+                book.record(name, *scenario, measured);
+            }
+            Err(error) => {
+                let error = error.context(format!("{name}, {scenario}"));
+                return Err(peer.explain(error));
+            }
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 impl Measured {

@@ -6,16 +6,18 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use crate::{
     counters::Counters,
-    peer::{Lock, Peer, PeerClient},
+    peer::{Peer, PeerClient},
+    scenario::Scenario,
     usage::Usage,
 };
 
@@ -25,32 +27,12 @@ const FINEST: u64 = 1_000;
 const LONGEST: u64 = 60_000_000_000;
 /// Significant digits of what is kept.
 const DIGITS: u8 = 3;
-
-/// Who wants what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scenario {
-    /// So many clients, each with locks that no other wants.
-    Distinct(usize),
-    /// So many clients that all want the same lock.
-    Hot(usize),
-}
-
-impl Scenario {
-    /// How many clients it has.
-    #[must_use]
-    pub const fn clients(self) -> usize {
-        match self {
-            Self::Distinct(clients) | Self::Hot(clients) => clients,
-        }
-    }
-
-    const fn lock(self, turn: u64) -> Lock {
-        match self {
-            Self::Distinct(_) => Lock::Own(turn),
-            Self::Hot(_) => Lock::Hot,
-        }
-    }
-}
+/// Clients that connect at a time: enough for the servers to batch, and few enough for none of
+/// them to be refused.
+const CONNECTING: usize = 64;
+/// How long the clients may take to end after their time. Each has one pair to finish and a session
+/// to close, and behind all others of the largest scenario that takes seconds.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a scenario runs.
 #[derive(Clone, Copy, Debug)]
@@ -93,11 +75,11 @@ struct Shared {
 /// # Errors
 /// If a client gets an error, or what it cost cannot be read.
 pub async fn run<P: Peer>(peer: &P, scenario: Scenario, span: Span) -> anyhow::Result<Measured> {
-    let mut ready = Vec::with_capacity(scenario.clients());
-    for number in 0..scenario.clients() {
+    let connecting = stream::iter(0..scenario.clients()).map(|number| async move {
         let client = peer.connect(number).await;
-        ready.push(client.with_context(|| format!("client {number} connects"))?);
-    }
+        client.with_context(|| format!("client {number} connects"))
+    });
+    let ready: Vec<_> = connecting.buffered(CONNECTING).try_collect().await?;
     let begin = Instant::now() + span.warmup;
     let shared = Arc::new(Shared {
         scenario,
@@ -106,8 +88,8 @@ pub async fn run<P: Peer>(peer: &P, scenario: Scenario, span: Span) -> anyhow::R
         times: Mutex::new((times()?, times()?)),
     });
     let mut clients = JoinSet::new();
-    for client in ready {
-        clients.spawn(work(Arc::clone(&shared), client));
+    for (number, client) in ready.into_iter().enumerate() {
+        clients.spawn(work(Arc::clone(&shared), number, client));
     }
     undisturbed(&mut clients, shared.begin).await?;
     let before = (
@@ -119,7 +101,11 @@ pub async fn run<P: Peer>(peer: &P, scenario: Scenario, span: Span) -> anyhow::R
     let usage = Usage::now(peer.servers())?.since(before.1);
     let counters = peer.counters().await?.since(before.2);
     let seconds = (shared.end - before.0).as_secs_f64();
-    while let Some(ended) = clients.join_next().await {
+    let give_up = shared.end + END_LIMIT;
+    while let Some(ended) = timeout_at(give_up, clients.join_next())
+        .await
+        .with_context(|| format!("a client did not end {END_LIMIT:?} after its time"))?
+    {
         ended.context("a client panicked")??;
     }
     let (pairs, waits) = shared.times.lock().clone();
@@ -154,13 +140,18 @@ fn times() -> anyhow::Result<Times> {
     Ok(Histogram::new_with_bounds(FINEST, LONGEST, DIGITS)?)
 }
 
-async fn work<C: PeerClient>(shared: Arc<Shared>, mut client: C) -> anyhow::Result<()> {
+async fn work<C: PeerClient>(
+    shared: Arc<Shared>,
+    number: usize,
+    mut client: C,
+) -> anyhow::Result<()> {
     for turn in 0.. {
         let asked = Instant::now();
         if asked >= shared.end {
             break;
         }
-        let held = client.lock(shared.scenario.lock(turn)).await?;
+        let (lock, access) = shared.scenario.wanted(number, turn);
+        let held = client.lock(lock, access).await?;
         let granted = Instant::now();
         client.unlock(held).await?;
         shared.count(asked, granted);

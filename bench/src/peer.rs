@@ -2,12 +2,18 @@
 //!
 //! Invariant: nothing here is particular to one service, so that all get the same load.
 
+pub mod etcd;
 pub mod lockstep;
 
 use std::future::Future;
 
-pub use self::lockstep::Lockstep;
+pub use self::{etcd::Etcd, lockstep::Lockstep};
 use crate::{counters::Counters, usage::ProcessId};
+
+/// Clients that share connections, as the sessions of one busy program do. The same for all peers.
+pub const CLIENTS_PER_CONNECTION: usize = 64;
+/// Locks that each client has to itself and takes in turn. The same for all peers.
+pub const OWN_LOCKS: u32 = 8;
 
 /// Which lock is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,15 @@ pub enum Lock {
     Own(u64),
     /// The one that all clients want.
     Hot,
+}
+
+/// Whom it is to exclude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Only those that exclude everybody.
+    Shared,
+    /// Everybody.
+    Exclusive,
 }
 
 /// A lock service that runs on this machine.
@@ -40,6 +55,9 @@ pub trait Peer {
     /// # Errors
     /// If one of them does not say.
     fn counters(&self) -> impl Future<Output = anyhow::Result<Counters>>;
+
+    /// Adds to an error where the servers' logs are, and keeps them.
+    fn explain(&mut self, error: anyhow::Error) -> anyhow::Error;
 }
 
 /// A client of a lock service.
@@ -47,11 +65,15 @@ pub trait PeerClient: Send + 'static {
     /// A lock that is held.
     type Held: Send;
 
-    /// Takes a lock exclusively, waiting for it as long as it takes.
+    /// Takes a lock, waiting for it as long as it takes.
     ///
     /// # Errors
     /// If it is not granted.
-    fn lock(&mut self, lock: Lock) -> impl Future<Output = anyhow::Result<Self::Held>> + Send;
+    fn lock(
+        &mut self,
+        lock: Lock,
+        access: Access,
+    ) -> impl Future<Output = anyhow::Result<Self::Held>> + Send;
 
     /// Gives it back, and returns when the service has confirmed that.
     ///

@@ -27,13 +27,14 @@ use tokio::{
     time::timeout,
 };
 
+use self::node::Node;
 pub use self::{
     http::{HttpAnswer, get},
     members::SETTLE_LIMIT,
     options::{ClusterOptions, Ports},
+    ports::{NodeAddresses, PortBlock},
     status::Leadership,
 };
-use self::{node::Node, ports::PortBlock};
 use crate::{link::Links, poll::until};
 
 /// How long a node may take from its start until it is ready: it starts in about a second; the

@@ -1,14 +1,15 @@
-//! Lockstep as a peer: three nodes, eight shards, three replicas of each, and its Rust SDK.
+//! Lockstep as a peer: three nodes, eight shards, three replicas of each, and its Rust SDK. Every
+//! entry of the log is synced to disk.
 //!
 //! Invariant: the nodes run with their defaults, and each client has one lock on every shard, so
 //! that a client's turns go round all leaders.
 
 use anyhow::Context;
-use lockstep_client::{Client, ClientConfig, LockGuard, Session, SessionOptions};
+use lockstep_client::{Client, ClientConfig, LockGuard, Mode, Session, SessionOptions};
 use lockstep_drill::cluster::{Cluster, ClusterOptions, Leadership};
 use lockstep_model::{LockName, ShardId, ring::Ring};
 
-use super::{Lock, Peer, PeerClient};
+use super::{Access, CLIENTS_PER_CONNECTION, Lock, OWN_LOCKS, Peer, PeerClient};
 use crate::{
     counters::Counters,
     usage::{ProcessId, children},
@@ -19,8 +20,6 @@ const HOT: &str = "bench/hot";
 /// Names tried for the lock of one shard before giving up: the ring gives a shard at least a third
 /// of its fair share, so a few dozen are enough.
 const TRIES_PER_LOCK: u32 = 10_000;
-/// Sessions that share the connections of one SDK client, as the sessions of one busy program do.
-const SESSIONS_PER_CLIENT: usize = 64;
 
 /// A cluster for a benchmark.
 pub struct Lockstep {
@@ -39,6 +38,7 @@ impl Lockstep {
     pub async fn start(most_clients: usize) -> anyhow::Result<Self> {
         let options = ClusterOptions {
             own_group: true,
+            shards: OWN_LOCKS,
             ..ClusterOptions::new("bench")
         };
         let before = children()?;
@@ -55,7 +55,7 @@ impl Lockstep {
             cluster.size()
         );
         let mut clients = Vec::new();
-        for _ in 0..most_clients.div_ceil(SESSIONS_PER_CLIENT) {
+        for _ in 0..most_clients.div_ceil(CLIENTS_PER_CONNECTION) {
             let config = ClientConfig::new(cluster.endpoints());
             clients.push(Client::connect(config).await?);
         }
@@ -79,10 +79,23 @@ impl Lockstep {
         nodes.map(|node| leadership.led_by(node).len()).collect()
     }
 
-    /// Adds to an error where data and logs are kept and how the logs end.
-    #[must_use]
-    pub fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
-        self.cluster.explain(error)
+    /// Where clients reach the node that leads the shard of a lock: `host:port`.
+    ///
+    /// # Errors
+    /// If that shard has no leader at present, or the name is none.
+    pub async fn leader_of(&self, name: &str) -> anyhow::Result<String> {
+        let shard = self.ring.shard_of_lock(&LockName::new(name)?);
+        let leader = self.leadership().await.leader_of(shard.0);
+        let endpoint = leader.and_then(|leader| self.cluster.endpoints().into_iter().nth(leader));
+        endpoint.with_context(|| format!("shard {} of lock {name} has no leader", shard.0))
+    }
+
+    /// A client with connections of its own.
+    ///
+    /// # Errors
+    /// If no node answers.
+    pub async fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::connect(ClientConfig::new(self.cluster.endpoints())).await?)
     }
 
     /// Names for the locks of a client, one on each shard. Where the turns begin differs from
@@ -114,7 +127,7 @@ impl Peer for Lockstep {
     }
 
     async fn connect(&self, number: usize) -> anyhow::Result<LockstepClient> {
-        let client = self.clients.get(number / SESSIONS_PER_CLIENT);
+        let client = self.clients.get(number / CLIENTS_PER_CONNECTION);
         let client = client.with_context(|| format!("client {number} was not announced"))?;
         let session = client.open_session(SessionOptions::default()).await?;
         let own = self.own_locks(number)?;
@@ -133,6 +146,10 @@ impl Peer for Lockstep {
         }
         Ok(sum)
     }
+
+    fn explain(&mut self, error: anyhow::Error) -> anyhow::Error {
+        self.cluster.explain(error)
+    }
 }
 
 /// A session.
@@ -144,7 +161,7 @@ pub struct LockstepClient {
 impl PeerClient for LockstepClient {
     type Held = LockGuard;
 
-    async fn lock(&mut self, lock: Lock) -> anyhow::Result<LockGuard> {
+    async fn lock(&mut self, lock: Lock, access: Access) -> anyhow::Result<LockGuard> {
         let name = match lock {
             Lock::Own(turn) => {
                 let locks = self.own.len() as u64;
@@ -153,7 +170,11 @@ impl PeerClient for LockstepClient {
             }
             Lock::Hot => HOT,
         };
-        Ok(self.session.lock(name).acquire().await?)
+        let mode = match access {
+            Access::Shared => Mode::Shared,
+            Access::Exclusive => Mode::Exclusive,
+        };
+        Ok(self.session.lock(name).mode(mode).acquire().await?)
     }
 
     async fn unlock(&mut self, held: LockGuard) -> anyhow::Result<()> {

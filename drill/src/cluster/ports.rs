@@ -31,14 +31,17 @@ const FRIENDLY_STEP: u16 = 10;
 
 /// Where one node listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NodeAddresses {
-    pub(crate) client: SocketAddr,
-    pub(crate) peer: SocketAddr,
-    pub(crate) http: SocketAddr,
+pub struct NodeAddresses {
+    /// For clients.
+    pub client: SocketAddr,
+    /// For other nodes.
+    pub peer: SocketAddr,
+    /// For health checks and metrics.
+    pub http: SocketAddr,
 }
 
 /// Ports that are this cluster's while it lives.
-pub(super) struct PortBlock {
+pub struct PortBlock {
     first: u16,
     step: u16,
     /// Held so that no other harness takes the block.
@@ -46,7 +49,11 @@ pub(super) struct PortBlock {
 }
 
 impl PortBlock {
-    pub(super) fn reserve(ports: Ports, nodes: usize) -> anyhow::Result<Self> {
+    /// Finds ports for so many nodes.
+    ///
+    /// # Errors
+    /// If there are more nodes than a block has ports for, or no block is free.
+    pub fn reserve(ports: Ports, nodes: usize) -> anyhow::Result<Self> {
         ensure!(
             (1..=MAX_NODES).contains(&nodes),
             "{nodes} nodes: 1 to {MAX_NODES} are possible"
@@ -83,7 +90,9 @@ impl PortBlock {
         anyhow::bail!("no free block of {BLOCK} ports between {LOWEST} and {highest}")
     }
 
-    pub(super) fn node(&self, at: usize) -> NodeAddresses {
+    /// The ports of a node, from 0.
+    #[must_use]
+    pub fn node(&self, at: usize) -> NodeAddresses {
         let first = self.first + self.step * at as u16;
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         NodeAddresses {
