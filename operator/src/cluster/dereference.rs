@@ -262,6 +262,7 @@ fn observe_claim(claim: &PersistentVolumeClaim) -> Claim {
 fn observe_pod(pod: &KubePod, now: Timestamp) -> Pod {
     Pod {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
+        version: pod.metadata.resource_version.clone().unwrap_or_default(),
         revision: pod
             .labels()
             .get("controller-revision-hash")

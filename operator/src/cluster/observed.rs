@@ -48,6 +48,8 @@ pub struct Set {
 pub struct Pod {
     /// It, and no other of its name.
     pub uid: String,
+    /// It as it was seen: whatever changes of it, that it has become ready for one, changes this.
+    pub version: String,
     /// Of the template that it was made from.
     pub revision: String,
     /// What it does.

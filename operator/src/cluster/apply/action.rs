@@ -89,10 +89,20 @@ pub async fn carry_out(
                 .discard_volume(*ordinal, claim_uid, pod_uid.as_deref())
                 .await
         }
-        Action::ReleasePod { ordinal, uid } => {
-            hands
-                .delete_pod(*ordinal, uid, DeleteParams::default())
-                .await
+        Action::ReleasePod {
+            ordinal,
+            uid,
+            version,
+        } => {
+            let unchanged = Preconditions {
+                resource_version: Some(version.clone()),
+                ..only(uid)
+            };
+            let parameters = DeleteParams::default().preconditions(unchanged);
+            match hands.delete_pod(*ordinal, parameters).await {
+                Err(ActionError::Refused { source, .. }) if is_outdated(&source) => Ok(()),
+                done => done,
+            }
         }
         Action::RestartPod { ordinal, uid, node } => {
             members::transfer_leaders(&seen.addresses, *node).await?;
@@ -108,30 +118,38 @@ pub async fn carry_out(
             let sets: Api<StatefulSet> = hands.api();
             let orphan = DeleteParams {
                 propagation_policy: Some(PropagationPolicy::Orphan),
+                preconditions: Some(only(seen.set_uid.as_deref().unwrap_or_default())),
                 ..DeleteParams::default()
             };
-            let uid = seen.set_uid.as_deref().unwrap_or_default();
-            delete(&sets, &valid.name, uid, orphan, "make the StatefulSet anew").await
+            delete(&sets, &valid.name, orphan, "make the StatefulSet anew").await
         }
     }
 }
 
-/// Deletes an object, if it is still the one that was seen.
+/// The one that was seen, and no other of its name.
+fn only(uid: &str) -> Preconditions {
+    Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    }
+}
+
+/// True if an object has changed since it was seen.
+fn is_outdated(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Deletes an object, on conditions.
 async fn delete<K>(
     api: &Api<K>,
     name: &str,
-    uid: &str,
     parameters: DeleteParams,
     what: &'static str,
 ) -> Result<(), ActionError>
 where
     K: Clone + std::fmt::Debug + DeserializeOwned,
 {
-    let only = Preconditions {
-        uid: Some(uid.to_owned()),
-        resource_version: None,
-    };
-    match api.delete(name, &parameters.preconditions(only)).await {
+    match api.delete(name, &parameters).await {
         Ok(_) => Ok(()),
         Err(error) if is_gone(&error) => Ok(()),
         Err(error) => Err(refused(what)(error)),
@@ -166,21 +184,9 @@ impl Hands<'_> {
         Ok(members::change(&self.seen.addresses, change, revision).await?)
     }
 
-    async fn delete_pod(
-        &self,
-        ordinal: u32,
-        uid: &str,
-        parameters: DeleteParams,
-    ) -> Result<(), ActionError> {
+    async fn delete_pod(&self, ordinal: u32, parameters: DeleteParams) -> Result<(), ActionError> {
         let pods: Api<Pod> = self.api();
-        delete(
-            &pods,
-            &self.pod_name(ordinal),
-            uid,
-            parameters,
-            "delete a pod",
-        )
-        .await
+        delete(&pods, &self.pod_name(ordinal), parameters, "delete a pod").await
     }
 
     /// Deletes a volume, and then the pod on it without waiting for its machine: that may be away and
@@ -193,11 +199,12 @@ impl Hands<'_> {
     ) -> Result<(), ActionError> {
         let claims: Api<PersistentVolumeClaim> = self.api();
         let name = claim_name(&self.valid.name, ordinal);
-        let parameters = DeleteParams::default();
-        delete(&claims, &name, claim_uid, parameters, "delete a volume").await?;
+        let parameters = DeleteParams::default().preconditions(only(claim_uid));
+        delete(&claims, &name, parameters, "delete a volume").await?;
         let Some(uid) = pod_uid else { return Ok(()) };
         let at_once = DeleteParams::default().grace_period(0);
-        self.delete_pod(ordinal, uid, at_once).await
+        self.delete_pod(ordinal, at_once.preconditions(only(uid)))
+            .await
     }
 
     /// Notes at a volume whose data it is given up with.

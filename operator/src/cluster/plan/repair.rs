@@ -19,6 +19,7 @@ pub(super) fn release_without_volume(observed: &Observed) -> Option<Action> {
             Some(Action::ReleasePod {
                 ordinal: *ordinal,
                 uid: pod.uid.clone(),
+                version: pod.version.clone(),
             })
         }
         PodPhase::Ready | PodPhase::Terminating(_) => None,

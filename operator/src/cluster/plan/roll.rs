@@ -24,6 +24,7 @@ pub(super) fn release_stuck(set: &Set, observed: &Observed) -> Option<Action> {
         (cannot_start && is_outdated(set, pod)).then(|| Action::ReleasePod {
             ordinal: *ordinal,
             uid: pod.uid.clone(),
+            version: pod.version.clone(),
         })
     })
 }
@@ -40,11 +41,13 @@ impl Situation<'_> {
             let is_needed = member.is_some_and(|(id, member)| {
                 member.is_reachable && self.endangered_by(id).is_some()
             });
-            let uid = pod.uid.clone();
-            (!is_needed).then_some(Step::Act(Action::ReleasePod {
-                ordinal: *ordinal,
-                uid,
-            }))
+            (!is_needed).then(|| {
+                Step::Act(Action::ReleasePod {
+                    ordinal: *ordinal,
+                    uid: pod.uid.clone(),
+                    version: pod.version.clone(),
+                })
+            })
         })
     }
 

@@ -82,12 +82,15 @@ pub enum Action {
         /// The pod's, if there is one.
         pod_uid: Option<String>,
     },
-    /// Delete a pod that does not serve, so that it is made from the new template.
+    /// Delete a pod that does not serve, so that it is made from the new template. If anything about
+    /// it has changed it stays, and is looked at again: it may serve by now.
     ReleasePod {
         /// Its number.
         ordinal: Ordinal,
         /// It, and no other of its name.
         uid: String,
+        /// It as it was seen.
+        version: String,
     },
     /// Hand a serving node's leads over and evict its pod, so that it is made from the new template.
     RestartPod {

@@ -45,6 +45,13 @@ struct WorldPod {
     away: Duration,
 }
 
+impl WorldPod {
+    /// Another one whenever its readiness changes.
+    fn version(&self) -> String {
+        format!("{} {}", self.uid, self.is_serving)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct WorldClaim {
     uid: u64,
@@ -428,6 +435,7 @@ impl World {
                 *ordinal,
                 Pod {
                     uid: pod.uid.to_string(),
+                    version: pod.version(),
                     revision: pod.revision.to_string(),
                     phase,
                 },
@@ -628,13 +636,20 @@ impl World {
                 self.claims.remove(ordinal);
                 self.pods.remove(ordinal);
             }
-            Action::ReleasePod { ordinal, uid } => {
+            Action::ReleasePod {
+                ordinal,
+                uid,
+                version,
+            } => {
                 assert_eq!(self.pods[ordinal].uid.to_string(), *uid);
-                assert!(
-                    !self.pods[ordinal].is_serving,
-                    "pod {ordinal} serves and is deleted as if it did not"
-                );
-                self.pods.remove(ordinal);
+                // It may have become ready since it was seen: Kubernetes compares.
+                if self.pods[ordinal].version() == *version {
+                    assert!(
+                        !self.pods[ordinal].is_serving,
+                        "pod {ordinal} serves and is deleted as if it did not"
+                    );
+                    self.pods.remove(ordinal);
+                }
             }
             Action::RestartPod { ordinal, uid, node } => {
                 assert_eq!(self.pods[ordinal].uid.to_string(), *uid);
