@@ -90,15 +90,25 @@ impl Replica {
     }
 
     /// True while this replica leads and a quorum has confirmed that within the lease: nobody else
-    /// can lead now.
+    /// can lead now. Without the vote of an only voter nobody else ever can; openraft counts
+    /// confirmations only when other nodes answer, so there would be none.
     #[must_use]
     pub fn leads(&self) -> bool {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        metrics.state == ServerState::Leader
-            && metrics
-                .last_quorum_acked
-                .is_some_and(|acked| acked.elapsed() < self.lease)
+        let confirmed = || {
+            let acked = metrics.last_quorum_acked;
+            acked.is_some_and(|acked| acked.elapsed() < self.lease)
+        };
+        let only_voter = || {
+            let mut configs = metrics
+                .membership_config
+                .membership()
+                .get_joint_config()
+                .iter();
+            configs.all(|voters| voters.iter().eq([&metrics.id]))
+        };
+        metrics.state == ServerState::Leader && (confirmed() || only_voter())
     }
 
     /// Who leads, as far as this replica knows.
