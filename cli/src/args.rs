@@ -2,7 +2,7 @@
 //!
 //! Invariant: every option says its default and its unit.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -85,6 +85,28 @@ pub(crate) enum Action {
         /// What to do with them
         #[command(subcommand)]
         action: LeaderAction,
+    },
+    /// Keep the state of a cluster in a file, and make a new cluster go on from it
+    Backup {
+        /// What to do
+        #[command(subcommand)]
+        action: BackupAction,
+    },
+    /// Make a new cluster of what is left of one that has lost its majority
+    ///
+    /// Runs `lockstep-node recover`, which can read data directories, with the same arguments: on
+    /// the machine where the directories are, while their nodes are stopped. It shows what each holds,
+    /// takes for every shard the replica that is furthest, and asks before it changes anything.
+    Recover {
+        /// The data directory of a stopped node; once for each node that is left
+        #[arg(long = "data-dir", value_name = "DIR", required = true)]
+        data_dirs: Vec<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// The server's program; otherwise the one beside this program, or in PATH
+        #[arg(long, value_name = "PROGRAM")]
+        node_program: Option<PathBuf>,
     },
     /// Show nodes and shards, leaders and lag
     Status {
@@ -225,6 +247,28 @@ pub(crate) enum LeaderAction {
         /// To this node (id or name); to the one whose log is furthest otherwise
         #[arg(long, value_name = "NODE")]
         to: Option<String>,
+    },
+}
+
+/// What to do with backups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupAction {
+    /// Write the state of all data shards to a file
+    ///
+    /// Each shard is read from its leader as of one moment, while the cluster serves. The file is
+    /// compressed, and every part of it has a checksum. It must not exist yet.
+    Save {
+        /// Where to
+        file: PathBuf,
+    },
+    /// Make a new, unused cluster go on from a backup
+    ///
+    /// All tokens that the cluster will ever give are greater than those of the one that was backed
+    /// up. Sessions are leases and do not come back; their locks are free. The number of shards may
+    /// differ. Refused where the cluster is in use; repeating it is harmless.
+    Restore {
+        /// Where from
+        file: PathBuf,
     },
 }
 

@@ -1,9 +1,11 @@
 //! The commands, one a file.
 
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod leader;
 pub(crate) mod lock;
 pub(crate) mod node;
+pub(crate) mod recover;
 pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod status;

@@ -125,7 +125,7 @@ impl From<RequestError> for Failure {
         match error {
             RequestError::Unreachable { .. } => Self::Unreachable(error.to_string()),
             RequestError::InvalidName(_) => Self::Usage(error.to_string()),
-            RequestError::Refused(_) => Self::Other(error.to_string()),
+            RequestError::Refused(_) | RequestError::Backup(_) => Self::Other(error.to_string()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! to standard error; the exit code says what happened (see [`exit`]).
 
 mod args;
+mod backup_file;
 mod child;
 mod command;
 mod exit;
@@ -68,11 +69,24 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
     match args.action {
         Action::Completions { shell } => command::completions::print(shell, output)?,
         Action::Version => command::version::print(output)?,
+        Action::Recover {
+            data_dirs,
+            yes,
+            node_program,
+        } => {
+            return Err(command::recover::hand_over(
+                &data_dirs,
+                yes,
+                node_program,
+                output,
+            ));
+        }
         Action::Lock { .. }
         | Action::Session { .. }
         | Action::Node { .. }
         | Action::Shard { .. }
         | Action::Leader { .. }
+        | Action::Backup { .. }
         | Action::Status { .. } => {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
@@ -110,9 +124,10 @@ async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
         Action::Leader {
             action: LeaderAction::Transfer { node, shard, to },
         } => command::leader::transfer(&client, &node, shard, to.as_deref(), output).await?,
+        Action::Backup { action } => command::backup::act(&client, action, output).await?,
         Action::Status { watch } => command::status::show(&client, watch, output).await?,
         // These need no cluster and were done before.
-        Action::Completions { .. } | Action::Version => {}
+        Action::Completions { .. } | Action::Version | Action::Recover { .. } => {}
     }
     Ok(exit::OK)
 }

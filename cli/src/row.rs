@@ -122,6 +122,24 @@ pub(crate) struct LeadsTransferred {
     pub(crate) kept: Vec<u32>,
 }
 
+/// `backup save`.
+#[derive(Debug, Serialize)]
+pub(crate) struct BackupSaved {
+    pub(crate) file: String,
+    pub(crate) cluster_id: String,
+    pub(crate) shards: u32,
+    pub(crate) state_bytes: u64,
+    pub(crate) file_bytes: u64,
+}
+
+/// `backup restore`.
+#[derive(Debug, Serialize)]
+pub(crate) struct BackupRestored {
+    pub(crate) from_cluster_id: String,
+    pub(crate) shards: u32,
+    pub(crate) tokens_above: u64,
+}
+
 /// A node of `status`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Node {

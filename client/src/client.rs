@@ -3,6 +3,7 @@
 //! Invariant: every request is answered or given up within the request timeout, whatever the
 //! nodes do.
 
+mod backup;
 mod call;
 mod nodes;
 

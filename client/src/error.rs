@@ -11,7 +11,7 @@ use lockstep_model::id::NameError;
 
 pub(crate) use self::{reason::Disposition, refusal::Failure};
 pub use self::{reason::Reason, refusal::ServerError};
-use crate::{address::AddressError, session::Loss};
+use crate::{address::AddressError, backup::BackupError, session::Loss};
 
 /// Why [`crate::Client::connect`] failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +51,9 @@ pub enum RequestError {
     /// The cluster refused.
     #[error(transparent)]
     Refused(#[from] ServerError),
+    /// What was sent is no whole backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
 }
 
 /// Why [`crate::Session::close`] failed. What the session held is released in any case, at the

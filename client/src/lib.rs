@@ -28,6 +28,7 @@
 
 mod address;
 mod backoff;
+mod backup;
 mod channels;
 mod client;
 pub mod config;
@@ -49,6 +50,7 @@ pub use lockstep_model::{
 
 pub use self::{
     address::AddressError,
+    backup::{Backup, BackupError, BackupOrder, BackupPart, BackupPartKind, Restored},
     client::Client,
     config::ClientConfig,
     error::{

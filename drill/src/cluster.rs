@@ -11,6 +11,7 @@ mod options;
 mod ports;
 mod report;
 mod status;
+mod tools;
 
 use std::{
     io::{self, Write},

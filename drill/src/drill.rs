@@ -12,6 +12,8 @@ mod minority;
 mod partition;
 mod pause;
 mod queue_probe;
+mod recover;
+mod restore;
 mod roll;
 mod scale;
 
@@ -27,6 +29,8 @@ pub use self::{
     partition::{Cut, partition},
     pause::pause,
     queue_probe::QueueProbe,
+    recover::recover,
+    restore::restore,
     roll::roll,
     scale::scale,
 };

@@ -175,6 +175,12 @@ pub enum Command {
     },
     /// Ends the waits whose time is over by the batch's time.
     ExpireWaits,
+    /// A shard that was never used goes on after the tokens of an earlier cluster: every token that
+    /// it gives from now on is greater. Refused by a shard that is in use.
+    RaiseTokens {
+        /// Than this one.
+        above: FencingToken,
+    },
     /// The meta shard's commands.
     Meta(MetaCommand),
 }

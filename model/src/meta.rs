@@ -5,6 +5,7 @@
 
 mod change;
 mod record;
+mod recovered;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ pub use record::{
     DEFAULT_SHARDS, Lifecycle, MAX_ADDRESS_BYTES, MAX_NODE_NAME_BYTES, MAX_NODES, MAX_SHARDS,
     MAX_VERSION_BYTES, MAX_VOTERS, MAX_ZONE_BYTES, MIN_SHARDS, NodeRecord, Placement, Settings,
 };
+pub use recovered::RecoverError;
 
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, check_bounds},
@@ -74,7 +76,8 @@ impl Meta {
                 | Command::UndoAcquire { .. }
                 | Command::Upgrade { .. }
                 | Command::Downgrade { .. }
-                | Command::ExpireWaits => Outcome::Done(Reply::Refused(Refusal::WrongShard)),
+                | Command::ExpireWaits
+                | Command::RaiseTokens { .. } => Outcome::Done(Reply::Refused(Refusal::WrongShard)),
             })
             .collect();
         Applied {

@@ -266,6 +266,14 @@ pub enum Refusal {
         /// By which.
         by: NodeId,
     },
+    /// The shard is to go on after another cluster's tokens, but is in use.
+    #[error(
+        "shard {shard} is in use: it has sessions, or has given tokens; restore into a new cluster that nobody uses yet"
+    )]
+    NotEmpty {
+        /// Which.
+        shard: ShardId,
+    },
     /// The node is not in the registry.
     #[error("node {node} is not known to the cluster")]
     NoSuchNode {

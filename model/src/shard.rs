@@ -17,8 +17,12 @@ mod release;
 mod request;
 mod restore;
 mod settle;
+mod succeed;
 mod view;
 mod withdraw;
+
+pub(crate) use restore::LAST_COUNT;
+pub use succeed::TOKEN_GAP;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -161,6 +165,7 @@ impl Shard {
                 refusal,
             } => self.undo_acquire(session, serial, &grants, refusal),
             Command::ExpireWaits => self.expire_waits(),
+            Command::RaiseTokens { above } => self.raise_tokens(above),
             Command::OpenSession {
                 session,
                 ttl,

@@ -8,6 +8,7 @@
     reason = "a command has its kinds of reply; every other one is a peer's mistake"
 )]
 pub mod acquire;
+pub mod backup;
 pub mod cluster;
 pub mod convert;
 pub mod error;

@@ -86,6 +86,8 @@ pub struct Lobby {
     config: Config,
     storage: Arc<Storage>,
     identity: watch::Sender<Option<Identity>>,
+    /// What was left of which cluster this one was made of, if it was.
+    recovered_from: Option<ClusterId>,
     storing: tokio::sync::Mutex<()>,
     waiting_for: Mutex<String>,
 }
@@ -101,9 +103,25 @@ impl Lobby {
             config,
             storage,
             identity: watch::Sender::new(identity),
+            recovered_from: None,
             storing: tokio::sync::Mutex::new(()),
             waiting_for: Mutex::new("the other initial nodes".to_owned()),
         })
+    }
+
+    /// The same in a directory that was recovered: peers that still are of the cluster that it was
+    /// recovered from are strangers, but no mistake.
+    #[must_use]
+    pub fn recovered_from(self, cluster: Option<ClusterId>) -> Self {
+        Self {
+            recovered_from: cluster,
+            ..self
+        }
+    }
+
+    /// Says in words what the node waits for.
+    pub fn holds_back(&self, what: String) {
+        *self.waiting_for.lock() = what;
     }
 
     /// What the founding waits for, in words.
@@ -233,6 +251,16 @@ impl Lobby {
             .map(|(address, client)| async move { (address, self.ask(client).await) });
         for (address, answer) in futures::future::join_all(answers).await {
             let Some(answer) = answer else { continue };
+            if self
+                .recovered_from
+                .is_some_and(|old| answer.cluster_id.as_ref() == old.0)
+            {
+                tracing::warn!(
+                    peer = address,
+                    "it is of the cluster that this one was recovered from: empty its directory, and it joins"
+                );
+                continue;
+            }
             if !answer.cluster_id.is_empty() && answer.cluster_id.as_ref() != identity.cluster.0 {
                 return Err(FormationError::OtherCluster {
                     own: identity.cluster,

@@ -82,6 +82,12 @@ impl Identity {
         Ok(storage.put_meta(KEY, &self.encode()).await?)
     }
 
+    /// The record that [`Self::save`] writes.
+    #[must_use]
+    pub fn record(&self) -> (&'static str, Vec<u8>) {
+        (KEY, self.encode())
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION, u8::from(self.state == Founding::Active)];
         bytes.extend_from_slice(&self.cluster.0);

@@ -22,6 +22,7 @@ pub mod node;
 pub mod peer;
 pub mod placement;
 pub mod raft;
+pub mod recover;
 pub mod replica;
 pub mod request;
 #[expect(
@@ -29,5 +30,9 @@ pub mod request;
     reason = "a command has its kinds of reply; every other one is a peer's mistake"
 )]
 pub mod router;
+pub mod shard_state;
 pub mod status;
 pub mod storage;
+
+/// The version of this server.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

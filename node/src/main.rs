@@ -4,7 +4,10 @@ use std::{io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use lockstep_node::config::{self, Flags, LogFormat};
+use lockstep_node::{
+    config::{self, Flags, LogFormat},
+    recover::Asked,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -36,12 +39,22 @@ enum Command {
     Serve(Box<Flags>),
     /// Ask the node with this configuration whether it is ready; exit code 0 if so.
     Health(Box<Flags>),
+    /// Make a new cluster of what is left of one that has lost its majority.
+    ///
+    /// Works on the data directories of all nodes that are left, which must be stopped. Shows what
+    /// each holds, takes for every shard the replica that is furthest, and asks before it changes
+    /// anything. The new cluster has another id: nodes that were lost can never take part in it, and
+    /// join as new ones with empty directories. What only they had acknowledged is lost; all sessions
+    /// are over, and all tokens greater than before. Interrupted, it is finished by repeating it.
+    #[command(verbatim_doc_comment)]
+    Recover(Asked),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(flags) => serve(&flags),
         Command::Health(flags) => health(&flags),
+        Command::Recover(asked) => recover(&asked),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,6 +92,11 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
         cancel.cancel();
     });
     lockstep_node::node::run(config, stop).await
+}
+
+#[tokio::main]
+async fn recover(asked: &Asked) -> anyhow::Result<()> {
+    lockstep_node::recover::run(asked).await
 }
 
 #[tokio::main(flavor = "current_thread")]

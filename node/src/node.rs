@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{cluster::ClusterServer, layer::CallLayer, lock::LockServer},
+    clock,
     config::Config,
     custody::Custody,
     directory::Directory,
@@ -28,6 +29,7 @@ use crate::{
     peer::Peers,
     placement,
     raft::server::PeerServer,
+    recover::mark::Mark,
     request::Request,
     router::Router,
     storage::Storage,
@@ -55,7 +57,9 @@ async fn serve(
     storage: Arc<Storage>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let lobby = Arc::new(Lobby::open(config.clone(), Arc::clone(&storage))?);
+    let mark = Mark::of_startable(&storage)?;
+    let lobby = Lobby::open(config.clone(), Arc::clone(&storage))?;
+    let lobby = Arc::new(lobby.recovered_from(mark.map(|mark| mark.old)));
     let entry = Entry::new(Arc::clone(&lobby));
     let peer_server = PeerServer::new(Arc::clone(&lobby), entry.clone());
     let doors = CancellationToken::new();
@@ -72,6 +76,18 @@ async fn serve(
         () = stop.cancelled() => return Ok(()),
     };
     tracing::info!(node = %identity.node, cluster = %identity.cluster, "part of the cluster");
+    if let Some(left) = mark.and_then(|mark| mark.hold_off(clock::now())) {
+        let words = format!(
+            "clients' old sessions to run out, {} ms more",
+            left.as_millis()
+        );
+        tracing::info!("recovered: waiting for {words}");
+        lobby.holds_back(words);
+        tokio::select! {
+            () = tokio::time::sleep(left) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
     let tending = CancellationToken::new();
     let router = start(config, &identity, &storage, &tending).await;
     entry.open(Arc::clone(&router));
@@ -174,6 +190,7 @@ async fn serve_clients(
     let cluster = ClusterServiceServer::new(ClusterServer {
         entry: entry.clone(),
         stop: stop.clone(),
+        turns: Arc::default(),
     })
     .max_decoding_message_size(door::MAX_CLIENT_MESSAGE_BYTES);
     let reporting = report_health(reporter, entry, stop.clone());

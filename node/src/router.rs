@@ -361,6 +361,7 @@ fn repeatable(request: &Request) -> bool {
             | Command::CancelWait { .. }
             | Command::UndoAcquire { .. }
             | Command::ExpireWaits
+            | Command::RaiseTokens { .. }
             | Command::ResumeSession { .. }
             | Command::Meta(_) => true,
         },

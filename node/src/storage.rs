@@ -35,6 +35,7 @@ mod records;
 mod snapshot_record;
 mod snapshot_store;
 mod stats;
+mod succession;
 mod tail;
 mod verify;
 mod vote_record;
@@ -63,6 +64,7 @@ pub use self::{
     record::Problem,
     records::ReadError,
     stats::{StorageCounts, StorageStats},
+    succession::{Replayed, StageError, Staged, Survey, SurveyError},
     tail::Hole,
     verify::{Verified, VerifyError},
     writer::WriteFailed,

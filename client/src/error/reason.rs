@@ -102,6 +102,8 @@ reasons! {
     NodeActive = "NODE_ACTIVE",
     /// Another node has taken the node's name.
     NodeReplaced = "NODE_REPLACED",
+    /// The cluster that is to go on from a backup is in use.
+    NotEmpty = "NOT_EMPTY",
     /// The node is at one of its bounds.
     Overloaded = "OVERLOADED",
     /// The node is stopping.
@@ -157,6 +159,7 @@ impl Reason {
             | Self::NodeNotEmpty
             | Self::NodeActive
             | Self::NodeReplaced
+            | Self::NotEmpty
             | Self::InvalidArgument
             | Self::IncompatibleVersions => Disposition::Final,
             Self::Unknown(_) => return None,

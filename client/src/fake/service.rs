@@ -410,6 +410,7 @@ impl LockService for Node {
 impl ClusterService for Node {
     type WatchStatusStream =
         Pin<Box<dyn AsyncStream<Item = Result<cluster::WatchStatusResponse, Status>> + Send>>;
+    type BackupStream = WatchStream<Result<cluster::BackupResponse, Status>>;
     type WatchPlacementStream = Pin<
         Box<
             dyn AsyncStream<Item = Result<cluster::WatchPlacementResponse, Status>>
@@ -500,6 +501,20 @@ impl ClusterService for Node {
         &self,
         _: tonic::Request<cluster::ActivateNodeRequest>,
     ) -> Answered<cluster::ActivateNodeResponse> {
+        not_faked()
+    }
+
+    async fn backup(
+        &self,
+        _: tonic::Request<cluster::BackupRequest>,
+    ) -> Answered<Self::BackupStream> {
+        not_faked()
+    }
+
+    async fn restore(
+        &self,
+        _: tonic::Request<Streaming<cluster::RestoreRequest>>,
+    ) -> Answered<cluster::RestoreResponse> {
         not_faked()
     }
 

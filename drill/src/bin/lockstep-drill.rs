@@ -12,7 +12,7 @@ use lockstep_drill::{
     console::say,
     drill::{
         DrillOptions, ForeignOptions, Outcome, driver_kill, kill, load, lose_disk, partition,
-        pause, roll, scale,
+        pause, recover, restore, roll, scale,
     },
 };
 
@@ -40,6 +40,10 @@ enum Drill {
     LoseDisk(Asked),
     /// Kills the node that drives the placement, at each step of a move.
     DriverKill(Asked),
+    /// Loses two of three nodes for good, and makes a new cluster of the third.
+    Recover(Asked),
+    /// Loses the whole cluster, and restores a backup into a new one.
+    Restore(Asked),
     /// Breaks nothing: puts load on a cluster that is there, and judges what came of it, whatever
     /// happened to the cluster meanwhile. SIGTERM ends it early, with its verdict.
     Load(AskedLoad),
@@ -124,6 +128,8 @@ async fn run(drill: &Drill) -> anyhow::Result<Outcome> {
         Drill::Roll(asked) => roll(asked.options(), cluster("roll")).await,
         Drill::LoseDisk(asked) => lose_disk(asked.options(), cluster("lose-disk")).await,
         Drill::DriverKill(asked) => driver_kill(asked.options(), cluster("driver-kill")).await,
+        Drill::Recover(asked) => recover(asked.options(), cluster("recover")).await,
+        Drill::Restore(asked) => restore(asked.options(), cluster("restore")).await,
         Drill::Load(asked) => {
             load(ForeignOptions {
                 endpoints: asked.endpoints.clone(),
@@ -146,7 +152,9 @@ fn conclude(drill: &Drill, outcome: &Outcome) -> anyhow::Result<ExitCode> {
         | Drill::Scale(_)
         | Drill::Roll(_)
         | Drill::LoseDisk(_)
-        | Drill::DriverKill(_) => outcome.figures.publish()?,
+        | Drill::DriverKill(_)
+        | Drill::Recover(_)
+        | Drill::Restore(_) => outcome.figures.publish()?,
         // It runs where the cluster is, which may be a container that cannot write.
         Drill::Load(_) => outcome.figures.print()?,
     }

@@ -63,6 +63,10 @@ impl Node {
         self.addresses
     }
 
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
     pub(super) fn log(&self) -> &Path {
         &self.log
     }

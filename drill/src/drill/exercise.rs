@@ -202,6 +202,19 @@ impl Exercise {
         Ok(())
     }
 
+    /// Ends the load and judges what it did, so that the cluster is idle.
+    ///
+    /// # Errors
+    /// If the cluster cannot be asked what is still held.
+    pub async fn pause_load(&mut self) -> anyhow::Result<()> {
+        self.end_round().await
+    }
+
+    /// Begins the load again.
+    pub fn resume_load(&mut self) {
+        self.begin_round();
+    }
+
     async fn end_round(&mut self) -> anyhow::Result<()> {
         let Some(load) = self.load.take() else {
             return Ok(());

@@ -114,6 +114,9 @@ impl SmallWorld {
                 serial: Serial(rng.random_range(0..=self.last_serial)),
             },
             10 => Command::ExpireWaits,
+            11 => Command::RaiseTokens {
+                above: lockstep_model::FencingToken(rng.random_range(0..9)),
+            },
             _ => self.with_grant(rng),
         }
     }
@@ -211,6 +214,7 @@ const fn asker(command: &Command) -> Option<SessionId> {
         | Command::UndoAcquire { .. }
         | Command::Downgrade { .. }
         | Command::ExpireWaits
+        | Command::RaiseTokens { .. }
         | Command::Meta(_) => None,
     }
 }

@@ -14,8 +14,9 @@ use crate::{
     codec::{
         Decode, DecodeError, Encode, Reader, check_bounds, decode_versioned, encode_versioned,
     },
-    id::{LockName, Millis, NodeId},
+    id::{FencingToken, LockName, Millis, NodeId},
     meta::{MAX_VOTERS, NodeRecord},
+    shard::LAST_COUNT,
 };
 
 impl Batch {
@@ -67,6 +68,7 @@ mod tag {
     pub(super) const DOWNGRADE: u8 = 14;
     pub(super) const EXPIRE_WAITS: u8 = 15;
     pub(super) const META: u8 = 16;
+    pub(super) const RAISE_TOKENS: u8 = 17;
 
     pub(super) const META_FOUND: u8 = 1;
     pub(super) const META_DESCRIBE_NODE: u8 = 2;
@@ -154,7 +156,8 @@ impl Encode for Command {
             | Self::UndoAcquire { .. }
             | Self::Upgrade { .. }
             | Self::Downgrade { .. }
-            | Self::ExpireWaits => encode_lock_command(self, out),
+            | Self::ExpireWaits
+            | Self::RaiseTokens { .. } => encode_lock_command(self, out),
         }
     }
 }
@@ -212,6 +215,7 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
             put(out, tag::DOWNGRADE, &[request, name, token]);
         }
         Command::ExpireWaits => out.push(tag::EXPIRE_WAITS),
+        Command::RaiseTokens { above } => put(out, tag::RAISE_TOKENS, &[above]),
         Command::OpenSession { .. }
         | Command::ResumeSession { .. }
         | Command::TouchShard { .. }
@@ -302,6 +306,11 @@ fn decode_lock_command(tag: u8, input: &mut Reader<'_>) -> Result<Command, Decod
             token: Decode::decode_from(input)?,
         },
         tag::EXPIRE_WAITS => Command::ExpireWaits,
+        tag::RAISE_TOKENS => {
+            let above = FencingToken::decode_from(input)?;
+            check_bounds("token", above.0, 0, LAST_COUNT)?;
+            Command::RaiseTokens { above }
+        }
         tag => {
             return Err(DecodeError::UnknownTag {
                 what: "command",

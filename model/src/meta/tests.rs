@@ -152,7 +152,9 @@ fn commands_and_questions_of_data_shards_are_refused_one_by_one() {
     let applied = meta.apply(Batch {
         at: Timestamp(1),
         commands: vec![
-            Command::ExpireWaits,
+            Command::RaiseTokens {
+                above: crate::FencingToken(1),
+            },
             Command::Meta(MetaCommand::DescribeNode { node: node(1) }),
             Command::OpenSession {
                 session: crate::SessionId(1),
@@ -395,4 +397,61 @@ fn replicas_are_recorded_where_nodes_are_known() {
     ));
     let bytes = encode_versioned(&meta);
     assert_eq!(decode_versioned::<Meta>(&bytes), Ok(meta));
+}
+
+#[test]
+fn the_tables_of_survivors_name_nobody_else() {
+    const NEW: ClusterId = ClusterId([8; 16]);
+    let mut meta = founded();
+    join(&mut meta, "new", 5);
+    let shards = || (0..=settings().shards).map(ShardId);
+    // As of an index that the survivors' logs may never have reached.
+    run(
+        &mut meta,
+        MetaCommand::SetReplicas {
+            shard: ShardId(1),
+            voters: vec![NodeId(1), NodeId(2)],
+            learners: vec![NodeId(4)],
+            as_of: 1_000,
+        },
+    );
+    let before = meta.cluster().unwrap();
+    let only = |nodes: &[u64]| -> BTreeMap<_, Vec<_>> {
+        let nodes: Vec<_> = nodes.iter().copied().map(NodeId).collect();
+        shards().map(|shard| (shard, nodes.clone())).collect()
+    };
+    let mut recovered = meta.recovered(NEW, only(&[2, 4])).unwrap();
+    let view = recovered.cluster().unwrap();
+    assert_eq!((view.cluster, view.settings), (NEW, before.settings));
+    let nodes: Vec<_> = view.nodes.iter().map(|node| node.node.0).collect();
+    assert_eq!(nodes, [2, 4]);
+    assert!(view.revision > before.revision && view.placement.revision > 1);
+    assert_eq!(view.placement.shards, only(&[2, 4]));
+    assert_eq!(view.placement.learners, BTreeMap::new());
+    assert_eq!(
+        Meta::new().recovered(NEW, only(&[1])),
+        Err(RecoverError::NotFounded)
+    );
+    let node = NodeId(9);
+    assert_eq!(
+        meta.recovered(NEW, only(&[9])),
+        Err(RecoverError::NoSuchNode { node })
+    );
+    let mut missing = only(&[2]);
+    missing.remove(&ShardId(1));
+    assert!(meta.recovered(NEW, missing).is_err());
+    // It goes on as any: who asked for an id before has it, others get later ones, and what the
+    // shards' new leaders report is newer than all before.
+    assert_eq!(join(&mut recovered, "new", 5), joined(4));
+    assert_eq!(join(&mut recovered, "node-1", 6), joined(5));
+    let reported = MetaCommand::SetReplicas {
+        shard: ShardId(1),
+        voters: vec![NodeId(2), NodeId(4), NodeId(5)],
+        learners: vec![],
+        as_of: 10,
+    };
+    assert!(matches!(
+        run(&mut recovered, reported),
+        Reply::Changed { .. }
+    ));
 }

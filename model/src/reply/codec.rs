@@ -176,6 +176,7 @@ impl Encode for Refusal {
             }
             Self::NodeActive { node } => put(out, 27, &[node]),
             Self::NodeReplaced { node, by } => put(out, 28, &[node, by]),
+            Self::NotEmpty { shard } => put(out, 29, &[shard]),
         }
     }
 }
@@ -290,6 +291,9 @@ fn refusal_about_nodes(tag: u8, input: &mut Reader<'_>) -> Result<Refusal, Decod
         28 => Refusal::NodeReplaced {
             node: Decode::decode_from(input)?,
             by: Decode::decode_from(input)?,
+        },
+        29 => Refusal::NotEmpty {
+            shard: Decode::decode_from(input)?,
         },
         tag => {
             return Err(DecodeError::UnknownTag {

@@ -281,6 +281,9 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             token
         }),
         Just(Command::ExpireWaits),
+        (0..=u64::MAX >> 2).prop_map(|above| Command::RaiseTokens {
+            above: FencingToken(above)
+        }),
     ];
     prop_oneof![sessions, locks, meta_command().prop_map(Command::Meta)]
 }
@@ -341,6 +344,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
             replicas,
         }),
         number().prop_map(|node| Refusal::NodeActive { node: NodeId(node) }),
+        shard().prop_map(|shard| Refusal::NotEmpty { shard }),
         (number(), number()).prop_map(|(node, by)| Refusal::NodeReplaced {
             node: NodeId(node),
             by: NodeId(by),

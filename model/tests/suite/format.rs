@@ -431,6 +431,21 @@ fn the_format_of_batches_is_pinned() {
     assert_eq!(hex(&every_command().encode()), pinned);
 }
 
+/// The same for the commands that came later.
+#[test]
+fn the_format_of_later_commands_is_pinned() {
+    let above = FencingToken(300);
+    let raise = Command::RaiseTokens { above };
+    assert_eq!(hex(&raise.encode()), "0111ac02");
+    let shard = ShardId(3);
+    let refused = Reply::Refused(Refusal::NotEmpty { shard });
+    assert_eq!(hex(&refused.encode()), "01071d03");
+    let endless = Command::RaiseTokens {
+        above: FencingToken(u64::MAX),
+    };
+    assert!(Command::decode(&endless.encode()).is_err());
+}
+
 /// The same for snapshots.
 #[test]
 fn the_format_of_snapshots_is_pinned() {

@@ -23,4 +23,6 @@ mod seed;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod succession;
+#[cfg(test)]
 mod world;

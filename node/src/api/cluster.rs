@@ -9,9 +9,9 @@ use lockstep_proto::cluster::v1::{self as pb, cluster_service_server::ClusterSer
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::nodes;
+use super::{backup, nodes};
 use crate::{directory::Directory, entry::Entry, router::Router, status};
 
 /// Placements that wait for a slow reader; it gets the newest when it reads on.
@@ -24,11 +24,14 @@ pub struct ClusterServer {
     pub entry: Entry,
     /// Cancelled when the node stops.
     pub stop: CancellationToken,
+    /// For backups and restores.
+    pub turns: Arc<backup::Turns>,
 }
 
 #[tonic::async_trait]
 impl ClusterService for ClusterServer {
     type WatchPlacementStream = ReceiverStream<Result<pb::WatchPlacementResponse, Status>>;
+    type BackupStream = backup::Parts;
     type WatchStatusStream = ReceiverStream<Result<pb::WatchStatusResponse, Status>>;
 
     async fn get_status(
@@ -128,6 +131,24 @@ impl ClusterService for ClusterServer {
         let router = self.entry.router()?;
         let done = nodes::transfer(&router, request.into_inner()).await?;
         Ok(Response::new(done))
+    }
+
+    async fn backup(
+        &self,
+        _request: Request<pb::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let router = self.entry.router()?;
+        Ok(Response::new(backup::save(router, self.turns.take()?)))
+    }
+
+    async fn restore(
+        &self,
+        request: Request<Streaming<pb::RestoreRequest>>,
+    ) -> Result<Response<pb::RestoreResponse>, Status> {
+        let router = self.entry.router()?;
+        let _turn = self.turns.take()?;
+        let restored = backup::restore(&router, Box::pin(request.into_inner())).await?;
+        Ok(Response::new(restored))
     }
 }
 

@@ -216,6 +216,7 @@ impl From<Refusal> for Fault {
             Refusal::Malformed { .. } | Refusal::WrongShard => {
                 Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)
             }
+            Refusal::NotEmpty { shard } => failed("NOT_EMPTY").with("shard", shard),
             Refusal::NoSuchNode { .. }
             | Refusal::OtherRevision { .. }
             | Refusal::TooManyNodes { .. }

@@ -20,7 +20,7 @@ use crate::{
     formation::{Lobby, joining},
     replica::{Replica, members},
     router::Router,
-    status,
+    shard_state, status,
 };
 
 /// Answers of an append stream that wait for the connection: openraft's own pipeline holds 64.
@@ -98,6 +98,7 @@ impl PeerServer {
 impl PeerService for PeerServer {
     type AppendStream = Answers<pb::AppendResponse>;
     type ExecuteStream = ReceiverStream<Result<pb::ExecuteResponse, Status>>;
+    type ReadShardStream = shard_state::Parts;
     type FollowStream = ReceiverStream<Result<pb::FollowResponse, Status>>;
 
     async fn append(
@@ -277,6 +278,16 @@ impl PeerService for PeerServer {
             transferred: nodes::numbers(&done.transferred),
             kept: nodes::numbers(&done.kept),
         }))
+    }
+
+    async fn read_shard(
+        &self,
+        request: Request<pb::ReadShardRequest>,
+    ) -> Result<Response<Self::ReadShardStream>, Status> {
+        let replica = self.replica(request.into_inner().to)?;
+        let parts = shard_state::of_replica(&replica).await;
+        let parts = parts.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(parts))
     }
 }
 

@@ -268,7 +268,8 @@ fn weight(command: &Command) -> usize {
         | Command::AttachSession { .. }
         | Command::DetachSession { .. }
         | Command::CancelWait { .. }
-        | Command::ExpireWaits => 0,
+        | Command::ExpireWaits
+        | Command::RaiseTokens { .. } => 0,
     }
 }
 
@@ -291,6 +292,7 @@ fn blocking(command: &Command) -> Option<Key> {
         | Command::UndoAcquire { .. }
         | Command::Downgrade { .. }
         | Command::ExpireWaits
+        | Command::RaiseTokens { .. }
         | Command::Meta(_) => return None,
     };
     match wait {

@@ -193,7 +193,7 @@ impl MachineStore {
     }
 }
 
-fn empty(shard: ShardId) -> Machine {
+pub(crate) fn empty(shard: ShardId) -> Machine {
     if shard == ShardId::META {
         Machine::new_meta()
     } else {

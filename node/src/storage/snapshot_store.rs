@@ -212,7 +212,10 @@ fn table_path(scratch: &Path, shard: ShardId, generation: Generation) -> PathBuf
     scratch.join(format!("snapshot-{shard}-{}.sst", generation.0))
 }
 
-fn current_head(records: &Records, shard: ShardId) -> Result<Option<SnapshotHead>, ReadError> {
+pub(crate) fn current_head(
+    records: &Records,
+    shard: ShardId,
+) -> Result<Option<SnapshotHead>, ReadError> {
     records.get(
         Family::Snapshot,
         &head_key(shard),

@@ -193,6 +193,96 @@ pub struct ShardPlacement {
     #[prost(uint64, repeated, tag = "3")]
     pub replicas: ::prost::alloc::vec::Vec<u64>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupResponse {
+    #[prost(message, optional, tag = "1")]
+    pub part: ::core::option::Option<BackupPart>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreRequest {
+    #[prost(message, optional, tag = "1")]
+    pub part: ::core::option::Option<BackupPart>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RestoreResponse {
+    /// Shards that go on from the backup.
+    #[prost(uint32, tag = "1")]
+    pub shards: u32,
+    /// Every token that they give is greater.
+    #[prost(uint64, tag = "2")]
+    pub tokens_above: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupPart {
+    #[prost(oneof = "backup_part::Part", tags = "1, 2, 3, 4")]
+    pub part: ::core::option::Option<backup_part::Part>,
+}
+/// Nested message and enum types in `BackupPart`.
+pub mod backup_part {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Head(super::BackupHead),
+        #[prost(message, tag = "2")]
+        Shard(super::BackupShard),
+        #[prost(message, tag = "3")]
+        Chunk(super::BackupChunk),
+        #[prost(message, tag = "4")]
+        End(super::BackupEnd),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupHead {
+    /// The cluster that was backed up: 32 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub cluster_id: ::prost::alloc::string::String,
+    /// The version of the node that took the backup.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// Data shards.
+    #[prost(uint32, tag = "3")]
+    pub shards: u32,
+    #[prost(uint32, tag = "4")]
+    pub replication_factor: u32,
+    #[prost(uint32, tag = "5")]
+    pub ring_version: u32,
+    /// When it was begun: Unix time in milliseconds, by that node's clock.
+    #[prost(uint64, tag = "6")]
+    pub taken_at_ms: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupShard {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    /// The state has all up to this place in the shard's log, at least.
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    /// Bytes in all its chunks together.
+    #[prost(uint64, tag = "4")]
+    pub total_bytes: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupChunk {
+    /// Within the shard.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+    /// Of an encoded `lockstep_model::Machine`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub data: ::prost::alloc::vec::Vec<u8>,
+    /// CRC-32 (IEEE) of `data`.
+    #[prost(uint32, tag = "3")]
+    pub crc: u32,
+}
+/// Without it a backup is cut short.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupEnd {
+    #[prost(uint32, tag = "1")]
+    pub shards: u32,
+}
 /// What is to become of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -552,6 +642,63 @@ pub mod cluster_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// The state of every data shard, read from its leader: each shard at one moment, not all at the
+        /// same. A head; then each shard, in ascending order, as a description and chunks; then the end.
+        pub async fn backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/Backup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.cluster.v1.ClusterService", "Backup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Takes what Backup gave, the same parts in the same order, and makes a new cluster go on from
+        /// there: all tokens that it will ever give are greater than those of the cluster that was backed
+        /// up. Sessions are leases and over; what they held is free. The number of shards may differ.
+        /// Nothing is changed before all parts have come and are whole. Refused with reason NOT_EMPTY where
+        /// a session is open or a token was given. May be repeated.
+        pub async fn restore(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::RestoreRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RestoreResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.cluster.v1.ClusterService/Restore",
+            );
+            let mut req = request.into_streaming_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.cluster.v1.ClusterService", "Restore"),
+                );
+            self.inner.client_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -647,6 +794,27 @@ pub mod cluster_service_server {
             tonic::Response<super::TransferLeadersResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the Backup method.
+        type BackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The state of every data shard, read from its leader: each shard at one moment, not all at the
+        /// same. A head; then each shard, in ascending order, as a description and chunks; then the end.
+        async fn backup(
+            &self,
+            request: tonic::Request<super::BackupRequest>,
+        ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
+        /// Takes what Backup gave, the same parts in the same order, and makes a new cluster go on from
+        /// there: all tokens that it will ever give are greater than those of the cluster that was backed
+        /// up. Sessions are leases and over; what they held is free. The number of shards may differ.
+        /// Nothing is changed before all parts have come and are whole. Refused with reason NOT_EMPTY where
+        /// a session is open or a token was given. May be repeated.
+        async fn restore(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::RestoreRequest>>,
+        ) -> std::result::Result<tonic::Response<super::RestoreResponse>, tonic::Status>;
     }
     /// ClusterService describes the cluster and changes who is in it. What only describes is answered by
     /// every node from what it knows, without waiting for a quorum; changes go to the meta shard's leader.
@@ -1090,6 +1258,99 @@ pub mod cluster_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/Backup" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::ServerStreamingService<super::BackupRequest>
+                    for BackupSvc<T> {
+                        type Response = super::BackupResponse;
+                        type ResponseStream = T::BackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.cluster.v1.ClusterService/Restore" => {
+                    #[allow(non_camel_case_types)]
+                    struct RestoreSvc<T: ClusterService>(pub Arc<T>);
+                    impl<
+                        T: ClusterService,
+                    > tonic::server::ClientStreamingService<super::RestoreRequest>
+                    for RestoreSvc<T> {
+                        type Response = super::RestoreResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::RestoreRequest>,
+                            >,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ClusterService>::restore(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RestoreSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

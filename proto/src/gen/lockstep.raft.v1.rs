@@ -485,6 +485,35 @@ pub struct Progress {
     #[prost(uint64, tag = "2")]
     pub matched_index: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadShardRequest {
+    #[prost(message, optional, tag = "1")]
+    pub to: ::core::option::Option<Addressee>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReadShardResponse {
+    #[prost(oneof = "read_shard_response::Part", tags = "1, 2")]
+    pub part: ::core::option::Option<read_shard_response::Part>,
+}
+/// Nested message and enum types in `ReadShardResponse`.
+pub mod read_shard_response {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Head(super::ShardHead),
+        #[prost(message, tag = "2")]
+        Chunk(super::SnapshotChunk),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ShardHead {
+    /// The state has all up to here, at least.
+    #[prost(message, optional, tag = "1")]
+    pub applied: ::core::option::Option<LogId>,
+    /// Bytes in all the chunks together.
+    #[prost(uint64, tag = "2")]
+    pub total_bytes: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ExecuteErrorKind {
@@ -943,6 +972,31 @@ pub mod peer_service_client {
                 .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "HandOver"));
             self.inner.unary(req, path, codec).await
         }
+        /// The state of a shard that the callee leads: a head, then chunks.
+        pub async fn read_shard(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReadShardRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ReadShardResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/ReadShard",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "ReadShard"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1059,6 +1113,17 @@ pub mod peer_service_server {
             tonic::Response<super::HandOverResponse>,
             tonic::Status,
         >;
+        /// Server streaming response type for the ReadShard method.
+        type ReadShardStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ReadShardResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The state of a shard that the callee leads: a head, then chunks.
+        async fn read_shard(
+            &self,
+            request: tonic::Request<super::ReadShardRequest>,
+        ) -> std::result::Result<tonic::Response<Self::ReadShardStream>, tonic::Status>;
     }
     /// PeerService is the only service on the peer port.
     #[derive(Debug)]
@@ -1720,6 +1785,52 @@ pub mod peer_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/ReadShard" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReadShardSvc<T: PeerService>(pub Arc<T>);
+                    impl<
+                        T: PeerService,
+                    > tonic::server::ServerStreamingService<super::ReadShardRequest>
+                    for ReadShardSvc<T> {
+                        type Response = super::ReadShardResponse;
+                        type ResponseStream = T::ReadShardStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReadShardRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::read_shard(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReadShardSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

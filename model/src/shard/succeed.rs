@@ -1,0 +1,67 @@
+//! Going on after another cluster: from its backup, or from what is left of it.
+//!
+//! What a shard keeps is leased: sessions, and holds that end with them. Of a cluster that is gone
+//! nobody can say which of them were given, extended or ended after the last that is known. So none is taken over:
+//! a client that comes back hears that its session is over, instead of believing in a lock that the
+//! new cluster has never heard of. What is not leased are the tokens.
+//!
+//! Invariant: every token that is given afterwards is greater than all that the earlier cluster gave,
+//! those after its last known moment included, up to [`TOKEN_GAP`] of them.
+
+use super::{LAST_COUNT, Shard};
+use crate::{
+    id::{FencingToken, Millis},
+    reply::{Refusal, Reply},
+    session::Presence,
+};
+
+/// By how much the tokens are raised, for those that were given later than what is known: at 100,000
+/// grants a second, in one shard, those of 127 days. Tokens stay below 2^53, up to which every JSON
+/// reader counts exactly, for 8,000 restores.
+pub const TOKEN_GAP: u64 = 1 << 40;
+
+impl Shard {
+    /// The greatest token that was ever given.
+    #[must_use]
+    pub const fn last_token(&self) -> FencingToken {
+        self.last_token
+    }
+
+    /// Where a cluster that comes after this shard has to begin: every token must be greater. None
+    /// if there are no such tokens left.
+    #[must_use]
+    pub fn tokens_of_successor(&self) -> Option<FencingToken> {
+        let above = self.last_token.0.checked_add(TOKEN_GAP)?;
+        (above <= LAST_COUNT).then_some(FencingToken(above))
+    }
+
+    /// The longest TTL of the open sessions whose home this is: for how long after their last
+    /// contact clients may still believe in their locks.
+    #[must_use]
+    pub fn longest_ttl(&self) -> Option<Millis> {
+        self.home_sessions().map(|session| session.ttl).max()
+    }
+
+    /// The shard that goes on after this one, without sessions and locks.
+    #[must_use]
+    pub fn successor(&self, above: FencingToken) -> Self {
+        Self {
+            now: self.now,
+            last_token: above.max(self.last_token),
+            ..Self::new(self.id)
+        }
+    }
+
+    /// Repeating it changes nothing.
+    pub(super) fn raise_tokens(&mut self, above: FencingToken) -> Reply {
+        if self.last_token >= above {
+            return Reply::Done;
+        }
+        let ended = |presence: &Presence| matches!(presence, Presence::Ended { .. });
+        if self.last_token > FencingToken(0) || !self.sessions.values().all(ended) {
+            return Reply::Refused(Refusal::NotEmpty { shard: self.id });
+        }
+        self.last_token = above;
+        Reply::Done
+    }
+}

@@ -1,0 +1,88 @@
+//! Going on after another cluster: what a shard takes over, and what it refuses.
+
+use lockstep_model::{
+    Command, FencingToken, Machine, Millis, Refusal, Reply, ShardId,
+    command::EndReason,
+    shard::{Shard, TOKEN_GAP},
+};
+
+use crate::world::{A, THIS, World, X, open};
+
+const ABOVE: FencingToken = FencingToken(1_000);
+
+/// A world whose shard nobody has used.
+fn unused() -> World {
+    World {
+        shard: Shard::new(THIS),
+        ..World::new()
+    }
+}
+
+fn raise(above: FencingToken) -> Command {
+    Command::RaiseTokens { above }
+}
+
+#[test]
+fn tokens_go_on_after_those_of_the_earlier_cluster() {
+    let mut world = unused();
+    assert_eq!(world.reply(raise(ABOVE)), Reply::Done);
+    world.apply(open(A));
+    let token = world.take(A, "a", X);
+    assert!(token > ABOVE, "{token}");
+    // Repeating it, or less, changes nothing; more would hide that the shard is used.
+    let before = world.shard.clone();
+    assert_eq!(world.reply(raise(ABOVE)), Reply::Done);
+    let shard = world.shard.id();
+    let more = FencingToken(token.0 + 1);
+    let refused = Reply::Refused(Refusal::NotEmpty { shard });
+    assert_eq!(world.reply(raise(more)), refused);
+    assert_eq!(snapshot(&world.shard), snapshot(&before));
+}
+
+#[test]
+fn a_shard_with_a_session_is_not_empty() {
+    let mut world = unused();
+    world.apply(open(A));
+    let shard = world.shard.id();
+    let refused = Reply::Refused(Refusal::NotEmpty { shard });
+    assert_eq!(world.reply(raise(ABOVE)), refused);
+    world.apply(Command::EndSession {
+        session: A,
+        reason: EndReason::Closed,
+    });
+    assert_eq!(world.reply(raise(ABOVE)), Reply::Done);
+}
+
+#[test]
+fn a_successor_has_the_tokens_and_nothing_that_is_leased() {
+    let mut world = unused();
+    assert_eq!(world.shard.longest_ttl(), None);
+    world.apply(open(A));
+    let token = world.take(A, "a", X);
+    assert!(world.shard.longest_ttl() >= Some(Millis(1_000)));
+    let above = world.shard.tokens_of_successor();
+    assert_eq!(above, Some(FencingToken(token.0 + TOKEN_GAP)));
+    let successor = world.shard.successor(above.unwrap());
+    assert_eq!(successor.counts(), lockstep_model::shard::Counts::default());
+    assert_eq!(successor.now(), world.shard.now());
+    assert_eq!(Some(successor.last_token()), above);
+    let bytes = snapshot(&successor);
+    assert_eq!(Machine::restore(&bytes).unwrap().snapshot(), bytes);
+}
+
+#[test]
+fn there_is_a_last_successor() {
+    let mut world = unused();
+    world.reply(raise(FencingToken(u64::MAX >> 2)));
+    assert_eq!(world.shard.tokens_of_successor(), None);
+}
+
+#[test]
+fn a_shard_of_another_id_stays_another() {
+    let shard = Shard::new(ShardId(7)).successor(ABOVE);
+    assert_eq!(shard.id(), ShardId(7));
+}
+
+fn snapshot(shard: &Shard) -> Vec<u8> {
+    Machine::Data(shard.clone()).snapshot()
+}
