@@ -21,8 +21,7 @@ mod succeed;
 mod view;
 mod withdraw;
 
-pub(crate) use restore::LAST_COUNT;
-pub use succeed::TOKEN_GAP;
+pub use succeed::{LAST_START, TOKEN_GAP};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

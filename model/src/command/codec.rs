@@ -16,7 +16,7 @@ use crate::{
     },
     id::{FencingToken, LockName, Millis, NodeId},
     meta::{MAX_VOTERS, NodeRecord},
-    shard::LAST_COUNT,
+    shard::LAST_START,
 };
 
 impl Batch {
@@ -308,7 +308,7 @@ fn decode_lock_command(tag: u8, input: &mut Reader<'_>) -> Result<Command, Decod
         tag::EXPIRE_WAITS => Command::ExpireWaits,
         tag::RAISE_TOKENS => {
             let above = FencingToken::decode_from(input)?;
-            check_bounds("token", above.0, 0, LAST_COUNT)?;
+            check_bounds("token", above.0, 0, LAST_START)?;
             Command::RaiseTokens { above }
         }
         tag => {

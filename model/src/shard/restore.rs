@@ -19,7 +19,7 @@ use crate::{
 
 /// No counter gets as far: at a million steps a second this takes 146,000 years. What claims to be
 /// beyond was not written by a shard, and could not count on without giving a value twice.
-pub(crate) const LAST_COUNT: u64 = u64::MAX >> 2;
+const LAST_COUNT: u64 = u64::MAX >> 2;
 
 impl Encode for Shard {
     fn encode_into(&self, out: &mut Vec<u8>) {

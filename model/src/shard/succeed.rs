@@ -8,7 +8,7 @@
 //! Invariant: every token that is given afterwards is greater than all that the earlier cluster gave,
 //! those after its last known moment included, up to [`TOKEN_GAP`] of them.
 
-use super::{LAST_COUNT, Shard};
+use super::Shard;
 use crate::{
     id::{FencingToken, Millis},
     reply::{Refusal, Reply},
@@ -16,9 +16,11 @@ use crate::{
 };
 
 /// By how much the tokens are raised, for those that were given later than what is known: at 100,000
-/// grants a second, in one shard, those of 127 days. Tokens stay below 2^53, up to which every JSON
-/// reader counts exactly, for 8,000 restores.
+/// grants a second, in one shard, those of 127 days.
 pub const TOKEN_GAP: u64 = 1 << 40;
+/// The greatest token that a shard may be told to begin above: up to it every JSON reader counts
+/// exactly. It leaves room for 8,000 gaps, and far more tokens above it than any shard will give.
+pub const LAST_START: u64 = 1 << 53;
 
 impl Shard {
     /// The greatest token that was ever given.
@@ -32,7 +34,7 @@ impl Shard {
     #[must_use]
     pub fn tokens_of_successor(&self) -> Option<FencingToken> {
         let above = self.last_token.0.checked_add(TOKEN_GAP)?;
-        (above <= LAST_COUNT).then_some(FencingToken(above))
+        (above <= LAST_START).then_some(FencingToken(above))
     }
 
     /// The longest TTL of the open sessions whose home this is: for how long after their last
@@ -52,16 +54,20 @@ impl Shard {
         }
     }
 
+    /// Whether it may begin above this token: it does already, or nobody has used it yet.
+    #[must_use]
+    pub fn may_begin_above(&self, token: FencingToken) -> bool {
+        let ended = |presence: &Presence| matches!(presence, Presence::Ended { .. });
+        let unused = self.last_token == FencingToken(0) && self.sessions.values().all(ended);
+        self.last_token >= token || unused
+    }
+
     /// Repeating it changes nothing.
     pub(super) fn raise_tokens(&mut self, above: FencingToken) -> Reply {
-        if self.last_token >= above {
-            return Reply::Done;
-        }
-        let ended = |presence: &Presence| matches!(presence, Presence::Ended { .. });
-        if self.last_token > FencingToken(0) || !self.sessions.values().all(ended) {
+        if !self.may_begin_above(above) {
             return Reply::Refused(Refusal::NotEmpty { shard: self.id });
         }
-        self.last_token = above;
+        self.last_token = self.last_token.max(above);
         Reply::Done
     }
 }

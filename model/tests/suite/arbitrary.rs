@@ -281,7 +281,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             token
         }),
         Just(Command::ExpireWaits),
-        (0..=u64::MAX >> 2).prop_map(|above| Command::RaiseTokens {
+        (0..=lockstep_model::shard::LAST_START).prop_map(|above| Command::RaiseTokens {
             above: FencingToken(above)
         }),
     ];

@@ -3,7 +3,7 @@
 use lockstep_model::{
     Command, FencingToken, Machine, Millis, Refusal, Reply, ShardId,
     command::EndReason,
-    shard::{Shard, TOKEN_GAP},
+    shard::{LAST_START, Shard, TOKEN_GAP},
 };
 
 use crate::world::{A, THIS, World, X, open};
@@ -73,8 +73,17 @@ fn a_successor_has_the_tokens_and_nothing_that_is_leased() {
 #[test]
 fn there_is_a_last_successor() {
     let mut world = unused();
-    world.reply(raise(FencingToken(u64::MAX >> 2)));
+    let last = FencingToken(LAST_START);
+    let raised = Command::decode(&raise(last).encode()).unwrap();
+    assert_eq!(world.reply(raised), Reply::Done);
     assert_eq!(world.shard.tokens_of_successor(), None);
+    let beyond = raise(FencingToken(LAST_START + 1));
+    assert!(Command::decode(&beyond.encode()).is_err());
+    // It serves as any, and can be read back.
+    world.apply(open(A));
+    assert!(world.take(A, "a", X) > last);
+    let bytes = snapshot(&world.shard);
+    assert_eq!(Machine::restore(&bytes).unwrap().snapshot(), bytes);
 }
 
 #[test]
