@@ -95,12 +95,17 @@ pub(crate) enum Action {
     /// Make a new cluster of what is left of one that has lost its majority
     ///
     /// Runs `lockstep-node recover`, which can read data directories, with the same arguments: on
-    /// the machine where the directories are, while their nodes are stopped. It shows what each holds,
-    /// takes for every shard the replica that is furthest, and asks before it changes anything.
+    /// the machine where the directories are, as the user who owns them, while their nodes are
+    /// stopped. It shows what each holds, takes for every shard the replica that is furthest, and asks
+    /// before it changes anything.
     Recover {
         /// The data directory of a stopped node; once for each node that is left
         #[arg(long = "data-dir", value_name = "DIR", required = true)]
         data_dirs: Vec<PathBuf>,
+        /// A node of a recovery that was interrupted, whose directory is gone since: makes another
+        /// cluster without it; once for each
+        #[arg(long, value_name = "NODE_ID")]
+        lost: Vec<u64>,
         /// Do not ask
         #[arg(long)]
         yes: bool,

@@ -71,11 +71,13 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         Action::Version => command::version::print(output)?,
         Action::Recover {
             data_dirs,
+            lost,
             yes,
             node_program,
         } => {
             return Err(command::recover::hand_over(
                 &data_dirs,
+                &lost,
                 yes,
                 node_program,
                 output,

@@ -41,11 +41,12 @@ enum Command {
     Health(Box<Flags>),
     /// Make a new cluster of what is left of one that has lost its majority.
     ///
-    /// Works on the data directories of all nodes that are left, which must be stopped. Shows what
-    /// each holds, takes for every shard the replica that is furthest, and asks before it changes
-    /// anything. The new cluster has another id: nodes that were lost can never take part in it, and
-    /// join as new ones with empty directories. What only they had acknowledged is lost; all sessions
-    /// are over, and all tokens greater than before. Interrupted, it is finished by repeating it.
+    /// Works on the data directories of all nodes that are left, which must be stopped, as the user
+    /// who owns them. Shows what each holds, takes for every shard the replica that is furthest, and
+    /// asks before it changes anything. The new cluster has another id: nodes that were lost can never
+    /// take part in it, and join as new ones with empty directories. What only they had acknowledged is
+    /// lost; all sessions are over, and all tokens greater than before. Interrupted, it is finished by
+    /// repeating it with the same directories; until then none of them starts.
     #[command(verbatim_doc_comment)]
     Recover(Asked),
 }

@@ -16,6 +16,7 @@ const PROGRAM: &str = "lockstep-node";
 /// Becomes the server's program. Returns only if that fails.
 pub(crate) fn hand_over(
     data_dirs: &[PathBuf],
+    lost: &[u64],
     yes: bool,
     program: Option<PathBuf>,
     output: &Output,
@@ -26,6 +27,9 @@ pub(crate) fn hand_over(
     for dir in data_dirs {
         command.arg("--data-dir").arg(dir);
     }
+    for node in lost {
+        command.arg("--lost").arg(node.to_string());
+    }
     if yes {
         command.arg("--yes");
     }
@@ -33,7 +37,10 @@ pub(crate) fn hand_over(
         command.args(["--output", "json"]);
     }
     let error = command.exec();
-    output.hint("name the server's program with --node-program, or run it where it is");
+    output.hint(
+        "name the server's program with --node-program, or run `lockstep-node recover` with the same arguments \
+         where it is, such as in the node's container image; as the user who owns the directories",
+    );
     Failure::CannotStart {
         program: program.display().to_string(),
         error,

@@ -29,17 +29,17 @@ pub enum RecoverError {
 }
 
 impl Meta {
-    /// The tables of a new cluster, of these voters of each shard and no other node.
+    /// The tables of a new cluster, of these nodes and no other, with these voters of each shard.
     ///
     /// # Errors
-    /// If a voter is not known, or a shard has no voters, too many, or is missing.
+    /// If a node is not known, or a shard has no voters, too many, others, or is missing.
     pub fn recovered(
         &self,
         cluster: ClusterId,
+        survivors: &BTreeSet<NodeId>,
         voters: BTreeMap<ShardId, Vec<NodeId>>,
     ) -> Result<Self, RecoverError> {
         let old = self.founded.as_ref().ok_or(RecoverError::NotFounded)?;
-        let survivors: BTreeSet<NodeId> = voters.values().flatten().copied().collect();
         if let Some(node) = survivors.iter().find(|node| !old.nodes.contains_key(node)) {
             return Err(RecoverError::NoSuchNode { node: *node });
         }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::{
     codec::{decode_versioned, encode_versioned},
@@ -420,26 +422,31 @@ fn the_tables_of_survivors_name_nobody_else() {
         let nodes: Vec<_> = nodes.iter().copied().map(NodeId).collect();
         shards().map(|shard| (shard, nodes.clone())).collect()
     };
-    let mut recovered = meta.recovered(NEW, only(&[2, 4])).unwrap();
+    let nodes = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+    // Node 1 is left, but has no replica.
+    let mut recovered = meta
+        .recovered(NEW, &nodes(&[1, 2, 4]), only(&[2, 4]))
+        .unwrap();
     let view = recovered.cluster().unwrap();
     assert_eq!((view.cluster, view.settings), (NEW, before.settings));
-    let nodes: Vec<_> = view.nodes.iter().map(|node| node.node.0).collect();
-    assert_eq!(nodes, [2, 4]);
+    let left: Vec<_> = view.nodes.iter().map(|node| node.node.0).collect();
+    assert_eq!(left, [1, 2, 4]);
     assert!(view.revision > before.revision && view.placement.revision > 1);
     assert_eq!(view.placement.shards, only(&[2, 4]));
     assert_eq!(view.placement.learners, BTreeMap::new());
     assert_eq!(
-        Meta::new().recovered(NEW, only(&[1])),
+        Meta::new().recovered(NEW, &nodes(&[1]), only(&[1])),
         Err(RecoverError::NotFounded)
     );
     let node = NodeId(9);
     assert_eq!(
-        meta.recovered(NEW, only(&[9])),
+        meta.recovered(NEW, &nodes(&[9]), only(&[9])),
         Err(RecoverError::NoSuchNode { node })
     );
     let mut missing = only(&[2]);
     missing.remove(&ShardId(1));
-    assert!(meta.recovered(NEW, missing).is_err());
+    assert!(meta.recovered(NEW, &nodes(&[2]), missing).is_err());
+    assert!(meta.recovered(NEW, &nodes(&[1]), only(&[2])).is_err());
     // It goes on as any: who asked for an id before has it, others get later ones, and what the
     // shards' new leaders report is newer than all before.
     assert_eq!(join(&mut recovered, "new", 5), joined(4));

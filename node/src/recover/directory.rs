@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use lockstep_model::ShardId;
 
-use super::mark::{Mark, Stage};
+use super::mark::Mark;
 use crate::{
     identity::{Founding, Identity},
-    storage::{Storage, Survey},
+    storage::{ReadError, Storage, Survey, SurveyError},
 };
 
 /// A directory and what is in it.
@@ -26,15 +26,17 @@ pub struct Directory {
     pub identity: Identity,
     /// Whether it was recovered before.
     pub mark: Option<Mark>,
-    /// Its replicas.
+    /// Its replicas that can be read, as far as is known.
     pub replicas: BTreeMap<ShardId, Survey>,
+    /// Those that cannot, and why. They count as absent.
+    pub damaged: BTreeMap<ShardId, String>,
 }
 
 impl Directory {
     /// Opens it and looks at all that it has.
     ///
     /// # Errors
-    /// If a node runs on it, it is none of a cluster's, or damaged.
+    /// If a node runs on it, it is none of a cluster's, or the node's own records are damaged.
     pub async fn open(path: &Path) -> anyhow::Result<Self> {
         ensure!(
             path.join("db").is_dir(),
@@ -57,15 +59,16 @@ impl Directory {
              directories"
         );
         let mark = Mark::load(&storage)?;
-        let mut replicas = BTreeMap::new();
+        let (mut replicas, mut damaged) = (BTreeMap::new(), BTreeMap::new());
         for shard in (0..=identity.plan.settings.shards).map(ShardId) {
-            let found = storage.survey(shard).with_context(|| {
-                format!(
-                    "shard {shard} cannot be read: leave the directory out, if others have the shard"
-                )
-            })?;
-            if let Some(found) = found {
-                replicas.insert(shard, found);
+            match storage.survey(shard) {
+                Ok(Some(found)) => {
+                    replicas.insert(shard, found);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    damaged.insert(shard, problem(&error));
+                }
             }
         }
         Ok(Self {
@@ -74,22 +77,25 @@ impl Directory {
             identity,
             mark,
             replicas,
+            damaged,
         })
     }
 
-    /// True if it was put into the new cluster by a recovery, and no node has run on it since: so
-    /// what it has is what the recovery gave it.
-    pub fn is_fresh(&self) -> bool {
-        let done = self
-            .mark
-            .is_some_and(|mark| mark.stage == Stage::Done && mark.new == self.identity.cluster);
-        done && self.replicas.values().all(|replica| {
-            let ends = [replica.purged, replica.snapshot];
-            let vote = replica.vote.filter(|vote| !vote.committed);
-            ends == [Some(replica.last); 2]
-                && vote.is_some_and(|vote| {
-                    vote.leader_id.term == replica.last.leader_id.term.saturating_add(1)
-                })
-        })
+    /// Takes a replica for absent, because it cannot be read.
+    pub fn set_damaged(&mut self, shard: ShardId, error: &SurveyError) {
+        self.replicas.remove(&shard);
+        self.damaged.insert(shard, problem(error));
+    }
+}
+
+/// What is wrong, without what a node that runs would have to do about it.
+fn problem(error: &SurveyError) -> String {
+    match error {
+        SurveyError::Read(ReadError::Corrupt(corrupt)) => {
+            format!("{}: {}", corrupt.record, corrupt.problem)
+        }
+        SurveyError::Read(ReadError::Engine(_)) | SurveyError::Open(_) | SurveyError::Absent(_) => {
+            error.to_string()
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The mark that a recovery leaves in each directory.
 //!
-//! Invariants: it is there before anything of the directory is changed, and says "begun" until all of
-//! it is; a node does not start where a recovery was begun and not finished.
+//! Invariants: it is there before anything of the directory is changed; it says "done" only when every
+//! directory of the recovery has been changed, and until then no node starts there. So whoever finds
+//! a directory that is done knows that all of them can start.
 
 use std::time::Duration;
 
@@ -19,7 +20,9 @@ const VERSION: u8 = 1;
 pub enum Stage {
     /// The directory is still as it was.
     Begun,
-    /// The directory is part of the new cluster.
+    /// The directory is part of the new cluster; others may not be yet.
+    Placed,
+    /// All directories are part of the new cluster.
     Done,
 }
 
@@ -47,7 +50,7 @@ pub enum MarkError {
     Malformed,
     /// It was not finished.
     #[error(
-        "a recovery of this data directory was begun and not finished: repeat `lockstep-node recover` with the same directories, or empty this one to join as a new node"
+        "a recovery of this data directory was begun and not finished: repeat `lockstep-node recover` with the same directories; if the others went on without this one, empty it to join as a new node"
     )]
     Unfinished,
 }
@@ -71,7 +74,7 @@ impl Mark {
     pub fn of_startable(storage: &Storage) -> Result<Option<Self>, MarkError> {
         let mark = Self::load(storage)?;
         match mark.map(|mark| mark.stage) {
-            Some(Stage::Begun) => Err(MarkError::Unfinished),
+            Some(Stage::Begun | Stage::Placed) => Err(MarkError::Unfinished),
             Some(Stage::Done) | None => Ok(mark),
         }
     }
@@ -91,7 +94,12 @@ impl Mark {
     /// The mark as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION, u8::from(self.stage == Stage::Done)];
+        let stage = match self.stage {
+            Stage::Begun => 0,
+            Stage::Placed => 1,
+            Stage::Done => 2,
+        };
+        let mut bytes = vec![VERSION, stage];
         bytes.extend_from_slice(&self.old.0);
         bytes.extend_from_slice(&self.new.0);
         bytes.extend_from_slice(&self.not_before.0.to_be_bytes());
@@ -105,7 +113,8 @@ impl Mark {
         Some(Self {
             stage: match head {
                 [VERSION, 0] => Stage::Begun,
-                [VERSION, 1] => Stage::Done,
+                [VERSION, 1] => Stage::Placed,
+                [VERSION, 2] => Stage::Done,
                 _ => return None,
             },
             old: ClusterId(old.try_into().ok()?),
@@ -121,7 +130,7 @@ mod tests {
 
     #[test]
     fn marks_survive_the_round_trip() {
-        for stage in [Stage::Begun, Stage::Done] {
+        for stage in [Stage::Begun, Stage::Placed, Stage::Done] {
             let mark = Mark {
                 stage,
                 old: ClusterId([1; 16]),

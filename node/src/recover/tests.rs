@@ -5,22 +5,26 @@
     reason = "a test that is out of bounds fails"
 )]
 
-use std::{collections::BTreeSet, path::Path};
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
-    Batch, Command, FencingToken, LockName, Owner, Priority, Serial, SessionId,
+    Batch, Command, FencingToken, LockName, Machine, Owner, Priority, Serial, SessionId, ShardId,
     command::{LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement,
+    query::ClusterView,
     shard::TOKEN_GAP,
 };
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    mark::{Mark, MarkError, Stage},
+    *,
+};
 use crate::{
-    identity::founding_command,
-    raft::types::{BatchBytes, Entry, Payload},
+    identity::{Founding, Identity, founding_command},
+    raft::types::{BatchBytes, Entry, LeaderId, LogId, Membership, Payload, PeerAddress, Vote},
     storage::{Storage, Survey},
 };
 
@@ -131,13 +135,71 @@ async fn directory(node: u64, data: Vec<Entry>) -> TempDir {
     dir
 }
 
+/// What a node that runs on a directory adds to its data shard's log.
+async fn append(dir: &TempDir, last: LogId, payload: Payload) {
+    let storage = Storage::open(dir.path()).unwrap();
+    let mut log = storage.log_store(DATA).await.unwrap();
+    let next = entry(last.leader_id.term + 2, last.index + 1, payload);
+    log.blocking_append([next]).await.unwrap();
+    storage.shutdown().await.unwrap();
+}
+
 async fn recover(directories: &[&TempDir]) -> anyhow::Result<()> {
+    recover_without(&[], directories).await
+}
+
+async fn recover_without(lost: &[u64], directories: &[&TempDir]) -> anyhow::Result<()> {
     run(&Asked {
         data_dirs: directories.iter().map(|dir| dir.path().into()).collect(),
+        lost: lost.to_vec(),
         yes: true,
         output: Format::Json,
     })
     .await
+}
+
+/// A recovery that dies when it has changed the first so many directories.
+async fn recover_in_part(paths: &[&TempDir], placed: usize) {
+    let mut directories = Vec::new();
+    for dir in paths {
+        directories.push(Directory::open(dir.path()).await.unwrap());
+    }
+    let fresh = ClusterId(rand::random());
+    let (plan, _) = readable::plan(&mut directories, &BTreeSet::new(), fresh)
+        .await
+        .unwrap();
+    let prepared = prepare::prepare(&directories, &plan).await.unwrap();
+    let switch = Switch {
+        directories: &directories,
+        plan: &plan,
+        view: &prepared.view,
+        not_before: not_before(&directories, prepared.longest),
+    };
+    switch.begin().await.unwrap();
+    for (at, ready) in prepared.ready.iter().take(placed) {
+        switch.place(*at, ready).await.unwrap();
+    }
+    drop(prepared);
+    for one in &directories {
+        one.storage.shutdown().await.unwrap();
+    }
+}
+
+fn refused(words: &str, result: anyhow::Result<()>) {
+    let error = format!("{:#}", result.unwrap_err());
+    assert!(error.contains(words), "{error}");
+}
+
+/// Whether a node would start.
+async fn starts(dir: &TempDir) -> bool {
+    let storage = Storage::open(dir.path()).unwrap();
+    let mark = Mark::of_startable(&storage);
+    storage.shutdown().await.unwrap();
+    match mark {
+        Ok(_) => true,
+        Err(MarkError::Unfinished) => false,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// What is in a directory: whose it is, its mark, and its data shard.
@@ -149,19 +211,6 @@ async fn look(dir: &TempDir) -> (Identity, Option<Mark>, Survey, Machine) {
     let replayed = storage.replay(DATA).unwrap();
     storage.shutdown().await.unwrap();
     (identity, mark, survey, replayed.machine)
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for found in std::fs::read_dir(from).unwrap() {
-        let path = found.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 #[tokio::test]
@@ -195,61 +244,188 @@ async fn the_furthest_survivor_becomes_a_cluster_of_the_survivors() {
 
 #[tokio::test]
 async fn what_was_interrupted_is_finished_by_repeating_it() {
+    for placed in 0..=2 {
+        let one = directory(1, vec![entry(1, 1, grants(3))]).await;
+        let other = directory(2, vec![entry(2, 1, grants(4))]).await;
+        recover_in_part(&[&one, &other], placed).await;
+        let (begun, mark, ..) = look(&one).await;
+        let not_before = mark.unwrap().not_before;
+        // Not even the one that has all: it must not begin before the other can be finished.
+        assert!(!starts(&one).await && !starts(&other).await, "{placed}");
+
+        recover(&[&other, &one]).await.unwrap();
+        let (identity, mark, survey, machine) = look(&one).await;
+        let (second, same_mark, same, copied) = look(&other).await;
+        assert!(starts(&one).await && starts(&other).await, "{placed}");
+        assert_eq!(mark.unwrap().stage, Stage::Done);
+        assert_eq!(mark, same_mark);
+        assert!(mark.unwrap().not_before >= not_before);
+        if placed > 0 {
+            assert_eq!(identity.cluster, begun.cluster);
+        }
+        assert_eq!(identity.cluster, second.cluster);
+        assert_eq!(identity.plan, second.plan);
+        assert_eq!(same.last, survey.last);
+        assert_eq!(copied.snapshot(), machine.snapshot());
+        assert_eq!(last_token(&machine), FencingToken(4 + TOKEN_GAP));
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_open_to_nodes_stays_as_it_is() {
     let one = directory(1, vec![entry(1, 1, grants(3))]).await;
     let other = directory(2, vec![entry(1, 1, grants(3))]).await;
-    let before = tempfile::tempdir().unwrap();
-    copy(other.path(), before.path());
+    recover_in_part(&[&one, &other], 2).await;
+    // As if it had died between the two last marks, and the first node had run since.
+    let (_, placed, placed_replica, _) = look(&one).await;
+    let last = placed_replica.last;
+    let done = Mark {
+        stage: Stage::Done,
+        ..placed.unwrap()
+    };
+    let storage = Storage::open(one.path()).unwrap();
+    storage.put_meta(mark::KEY, &done.encode()).await.unwrap();
+    storage.shutdown().await.unwrap();
+    drop(storage);
+    append(&one, last, Payload::Blank).await;
+
+    let (before, ..) = look(&one).await;
     recover(&[&one, &other]).await.unwrap();
-    // As if it had died before it came to the second.
-    let (finished, ..) = look(&one).await;
-    {
-        let storage = Storage::open(before.path()).unwrap();
-        let mark = Mark {
-            stage: Stage::Begun,
-            old: OLD,
-            new: finished.cluster,
-            not_before: Timestamp(0),
-        };
-        storage.put_meta(mark::KEY, &mark.encode()).await.unwrap();
-        assert!(matches!(
-            Mark::of_startable(&storage),
-            Err(mark::MarkError::Unfinished)
-        ));
+    let (identity, mark, survey, _) = look(&one).await;
+    assert_eq!((identity, mark), (before, Some(done)));
+    assert_eq!(survey.last.index, last.index + 1);
+    let (_, _, second, _) = look(&other).await;
+    assert_eq!(second.last, last);
+    assert!(starts(&other).await);
+}
+
+#[tokio::test]
+async fn repeating_it_shortens_no_wait() {
+    let one = directory(1, vec![entry(1, 1, grants(1))]).await;
+    let before = clock::now();
+    recover(&[&one]).await.unwrap();
+    let (_, first, ..) = look(&one).await;
+    let first = first.unwrap();
+    assert!(first.not_before >= before.plus(TTL));
+    // By now the sessions are gone from it; their clients need not be.
+    recover(&[&one]).await.unwrap();
+    let (_, second, ..) = look(&one).await;
+    let second = second.unwrap();
+    assert_eq!((second.old, second.stage), (first.new, Stage::Done));
+    assert_eq!(second.not_before, first.not_before);
+    // The same where the first was not finished.
+    let other = directory(2, vec![entry(1, 1, grants(1))]).await;
+    recover_in_part(&[&other], 1).await;
+    let (_, begun, ..) = look(&other).await;
+    recover(&[&other]).await.unwrap();
+    let (_, done, ..) = look(&other).await;
+    assert_eq!(done.unwrap().not_before, begun.unwrap().not_before);
+}
+
+#[tokio::test]
+async fn a_survivor_that_was_left_out_is_not_overwritten() {
+    let one = directory(1, vec![entry(1, 1, grants(1))]).await;
+    let other = directory(2, vec![entry(2, 1, grants(5))]).await;
+    let untouched = look(&other).await;
+    recover(&[&one]).await.unwrap();
+    refused("recovered once", recover(&[&one, &other]).await);
+    recover_in_part(&[&one], 1).await;
+    refused("took no part", recover(&[&one, &other]).await);
+    let (identity, mark, survey, machine) = look(&other).await;
+    assert_eq!((identity, mark, survey), (untouched.0, None, untouched.2));
+    assert_eq!(machine.snapshot(), untouched.3.snapshot());
+}
+
+#[tokio::test]
+async fn no_cluster_is_finished_from_a_part_of_its_directories() {
+    let one = directory(1, vec![entry(1, 1, grants(1))]).await;
+    let other = directory(2, vec![entry(1, 1, grants(1))]).await;
+    let stranger = directory(3, vec![entry(9, 1, grants(9))]).await;
+    recover_in_part(&[&one, &other], 1).await;
+    let (placed, ..) = look(&one).await;
+    refused("is of node 2 too", recover(&[&one]).await);
+    refused("took no part", recover(&[&one, &other, &stranger]).await);
+    refused("can be lost", recover_without(&[2], &[&one, &other]).await);
+    assert!(!starts(&one).await && !starts(&other).await);
+
+    // Where nothing is in place, another recovery may begin, but of another cluster.
+    recover(&[&other]).await.unwrap();
+    let (second, ..) = look(&other).await;
+    assert!(![OLD, placed.cluster].contains(&second.cluster));
+    assert!(!starts(&one).await);
+    refused("took no part", recover(&[&one, &other]).await);
+    refused("is of node 2 too", recover(&[&one]).await);
+    let (still, mark, ..) = look(&one).await;
+    assert_eq!(still.cluster, placed.cluster);
+    // And so where the other directories are gone.
+    recover_without(&[2], &[&one]).await.unwrap();
+    let (third, after, _, machine) = look(&one).await;
+    assert!(![OLD, placed.cluster, second.cluster].contains(&third.cluster));
+    assert!(after.unwrap().not_before >= mark.unwrap().not_before);
+    assert_eq!(last_token(&machine), FencingToken(1 + 2 * TOKEN_GAP));
+    assert!(starts(&one).await);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_counts_as_absent() {
+    let garbage = || Payload::Normal(BatchBytes(vec![0xff; 9].into()));
+    let furthest = directory(1, vec![entry(7, 1, grants(9)), entry(7, 2, garbage())]).await;
+    refused("shard 1 is in none", recover(&[&furthest]).await);
+    let other = directory(2, vec![entry(1, 1, grants(2))]).await;
+    recover(&[&furthest, &other]).await.unwrap();
+    let (first, ..) = {
+        let storage = Storage::open(furthest.path()).unwrap();
+        assert_eq!(storage.survey(DATA).unwrap(), None);
+        let found = Identity::load(&storage).unwrap().unwrap();
         storage.shutdown().await.unwrap();
-    }
-    recover(&[&one, &before]).await.unwrap();
+        (found,)
+    };
+    let (second, _, _, machine) = look(&other).await;
+    assert_eq!(first.plan, second.plan);
+    assert_eq!(first.plan.placement.shards[&DATA], [NodeId(2)]);
+    assert_eq!(last_token(&machine), FencingToken(2 + TOKEN_GAP));
+}
+
+/// What a recovery leaves is a snapshot and a purged log.
+#[tokio::test]
+async fn a_log_that_goes_on_after_a_snapshot_is_applied_to_it() {
+    let one = directory(1, vec![entry(1, 1, grants(2))]).await;
+    recover(&[&one]).await.unwrap();
+    let (_, _, found, _) = look(&one).await;
+    let end = Some(found.last);
+    assert_eq!((found.purged, found.snapshot), (end, end));
+    append(&one, found.last, grants(3)).await;
+
+    recover(&[&one]).await.unwrap();
     let (_, _, survey, machine) = look(&one).await;
-    let (identity, mark, same, copied) = look(&before).await;
-    assert_eq!(identity.cluster, finished.cluster);
-    assert_eq!(identity.plan, finished.plan);
-    assert_eq!(mark.unwrap().stage, Stage::Done);
-    assert_eq!(same, survey);
-    assert_eq!(copied.snapshot(), machine.snapshot());
+    assert_eq!(survey.last.index, found.last.index + 2);
+    assert_eq!(last_token(&machine), FencingToken(2 + 3 + 2 * TOKEN_GAP));
+}
+
+fn last_token(machine: &Machine) -> FencingToken {
+    match machine {
+        Machine::Data(shard) => shard.last_token(),
+        Machine::Meta(_) => panic!("a data shard"),
+    }
 }
 
 #[tokio::test]
 async fn what_cannot_be_recovered_is_refused_and_left_as_it_is() {
     let one = directory(1, vec![entry(1, 1, grants(1))]).await;
     let same = directory(1, vec![]).await;
-    let refused = |words: &'static str| {
-        move |result: anyhow::Result<()>| {
-            let error = format!("{:#}", result.unwrap_err());
-            assert!(error.contains(words), "{error}");
-        }
-    };
-    refused("as another is")(recover(&[&one, &same]).await);
+    refused("as another is", recover(&[&one, &same]).await);
     let empty = tempfile::tempdir().unwrap();
-    refused("no data directory")(recover(&[&one, &empty]).await);
+    refused("no data directory", recover(&[&one, &empty]).await);
     {
         let _running = Storage::open(one.path()).unwrap();
-        refused("in use")(recover(&[&one]).await);
+        refused("in use", recover(&[&one]).await);
     }
     {
         let storage = Storage::open(same.path()).unwrap();
         storage.drop_shard(DATA).await.unwrap();
         storage.shutdown().await.unwrap();
     }
-    refused("shard 1 is in none")(recover(&[&same]).await);
+    refused("shard 1 is in none", recover(&[&same]).await);
     let (identity, mark, survey, _) = look(&one).await;
     assert_eq!((identity.cluster, mark), (OLD, None));
     assert_eq!((survey.last.index, survey.purged), (1, None));

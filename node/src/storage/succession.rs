@@ -14,7 +14,7 @@ use super::{
     claim::{AlreadyOpen, Claim, Part},
     committed_record,
     corrupt::RecordId,
-    engine::{Durability, EngineError},
+    engine::Durability,
     family::Family,
     log_reader::ShardLog,
     machine::empty,
@@ -52,8 +52,9 @@ pub struct Replayed {
     pub machine: Machine,
     /// Up to where.
     pub last: LogId,
-    /// The members of its group.
-    pub membership: StoredMembership,
+    /// The last memberships of its group that it has, in their order, at most two. Only the last can be
+    /// uncommitted (dissertation, section 4.1), so one of them is that by which entries are committed.
+    pub memberships: Vec<StoredMembership>,
 }
 
 /// A replica could not be read.
@@ -92,9 +93,6 @@ pub enum StageError {
     /// The disk cannot be written.
     #[error(transparent)]
     Write(#[from] WriteFailed),
-    /// The disk cannot be written.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
     /// What is to be put in place is older than what is there.
     #[error("shard {0} has a later snapshot already")]
     Later(ShardId),
@@ -134,7 +132,7 @@ impl Storage {
         let records = &self.shared.records;
         let mut machine = empty(shard);
         let mut last = None;
-        let mut membership = StoredMembership::default();
+        let mut memberships = Vec::new();
         if let Some((head, bytes)) = snapshot_store::load(records, shard)? {
             machine = Machine::restore(&bytes).map_err(|error| {
                 let generation = head.generation.0;
@@ -142,7 +140,7 @@ impl Storage {
                 records.corrupt(record, Problem::Content(error.to_string()))
             })?;
             last = head.meta.last_log_id;
-            membership = head.meta.last_membership;
+            memberships.push(head.meta.last_membership);
         }
         let (log, _) = ShardLog::recover(records.clone(), shard)?;
         let mut next = last.map_or(0, |last| last.index.saturating_add(1));
@@ -165,7 +163,7 @@ impl Storage {
                 }
                 next += 1;
                 last = Some(entry.log_id);
-                let applied = apply(&mut machine, &mut membership, entry);
+                let applied = apply(&mut machine, &mut memberships, entry);
                 applied.map_err(|what| {
                     let index = next - 1;
                     records.corrupt(RecordId::LogEntry { shard, index }, Problem::Content(what))
@@ -175,7 +173,7 @@ impl Storage {
         Ok(Replayed {
             machine,
             last: last.ok_or(SurveyError::Absent(shard))?,
-            membership,
+            memberships,
         })
     }
 
@@ -260,7 +258,7 @@ impl Storage {
 
 fn apply(
     machine: &mut Machine,
-    membership: &mut StoredMembership,
+    memberships: &mut Vec<StoredMembership>,
     entry: Entry,
 ) -> Result<(), String> {
     match entry.payload {
@@ -271,7 +269,10 @@ fn apply(
             let _ = machine.apply(batch);
         }
         Payload::Membership(members) => {
-            *membership = StoredMembership::new(Some(entry.log_id), members);
+            let before = memberships.pop();
+            memberships.clear();
+            memberships.extend(before);
+            memberships.push(StoredMembership::new(Some(entry.log_id), members));
         }
     }
     Ok(())
