@@ -261,7 +261,7 @@ pub(crate) enum BackupAction {
     /// Write the state of all data shards to a file
     ///
     /// Each shard is read from its leader as of one moment, while the cluster serves. The file is
-    /// compressed, and every part of it has a checksum. It must not exist yet.
+    /// compressed, every part of it has a checksum, and only its owner can read it. It must not exist yet.
     Save {
         /// Where to
         file: PathBuf,

@@ -8,6 +8,7 @@ mod backup_file;
 mod child;
 mod command;
 mod exit;
+mod new_file;
 mod output;
 mod row;
 mod span;

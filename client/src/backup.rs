@@ -1,13 +1,20 @@
 //! A backup as the SDK sees it: parts, in the order in which they are given out and taken.
 //!
 //! Invariant: what is handed on is a head, every shard whole, and the end; whatever is missing,
-//! damaged or out of order is an error, not a shorter backup.
+//! damaged or out of order is an error, not a shorter backup. No part is waited for without a bound.
+
+use std::time::Duration;
 
 use lockstep_proto::cluster::v1::{self as pb, backup_part::Part};
 use prost::Message as _;
+use tokio::time::timeout;
 use tonic::Streaming;
 
 use crate::error::{RequestError, ServerError};
+
+/// How long the cluster may take to give out one more part: for an election, and until a shard of some
+/// gigabytes is encoded.
+const PART_LIMIT: Duration = Duration::from_secs(60);
 
 /// A piece of a backup.
 #[derive(Clone, Debug, PartialEq)]
@@ -159,7 +166,10 @@ impl BackupOrder {
             {
                 self.ended = true;
             }
-            _ => return Err(out_of_order()),
+            (
+                Some(Part::Head(_) | Part::Shard(_) | Part::Chunk(_) | Part::End(_)) | None,
+                Some(_) | None,
+            ) => return Err(out_of_order()),
         }
         Ok(())
     }
@@ -208,9 +218,13 @@ impl Backup {
     /// The next part, checked; none after the end.
     ///
     /// # Errors
-    /// If the cluster fails to go on, or what it sends is not whole.
+    /// If the cluster fails to go on within a minute, or what it sends is not whole.
     pub async fn next(&mut self) -> Result<Option<BackupPart>, RequestError> {
-        let next = self.parts.message().await;
+        let next = timeout(PART_LIMIT, self.parts.message()).await;
+        let next = next.map_err(|_| RequestError::Unreachable {
+            after: PART_LIMIT,
+            last: format!("{} did not come", self.order.expected()),
+        })?;
         let next = next.map_err(|status| ServerError::from_status(&status))?;
         let Some(response) = next else {
             self.order.finish()?;

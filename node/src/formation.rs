@@ -143,7 +143,7 @@ impl Lobby {
         let identity = self.identity.borrow();
         pb::ProbeResponse {
             name: self.config.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::VERSION.to_owned(),
             cluster_id: identity.as_ref().map_or_else(Bytes::new, |identity| {
                 Bytes::copy_from_slice(&identity.cluster.0)
             }),

@@ -280,7 +280,7 @@ fn describe_self(
         client_address: config.client_advertise.clone(),
         peer_address: config.peer_advertise.clone(),
         zone: config.zone.clone(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::VERSION.to_owned(),
     };
     let found = founding_command(&identity.plan);
     let describe =

@@ -19,6 +19,7 @@ use crate::{
     placement::Progress,
     replica::{Replica, Replicas},
     request::{Request, RequestError, Response},
+    shard_state,
 };
 
 /// How long a request looks for a leader before it is refused. Longer than an election, short
@@ -78,6 +79,8 @@ pub struct Router {
     replicas: RwLock<Option<Replicas>>,
     /// What the placement driver last saw, if it runs here.
     pub placement: Progress,
+    /// For whoever reads a shard's whole state from here.
+    pub states: shard_state::Turns,
 }
 
 impl Router {
@@ -89,6 +92,7 @@ impl Router {
             peers,
             replicas: RwLock::default(),
             placement: Progress::default(),
+            states: shard_state::Turns::default(),
         }
     }
 

@@ -1,11 +1,10 @@
 //! `backup save` and `backup restore`.
 //!
-//! Invariant: a file under the name that was asked for is a whole backup that is on the disk; what
-//! is being written has another name, and is removed if it comes to nothing.
+//! Invariant: a file under the name that was asked for is a whole backup that is on the disk.
 
 use std::{
-    fs::{self, File},
-    io::{BufReader, BufWriter},
+    fs::File,
+    io::{self, BufReader, BufWriter},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,7 @@ use crate::{
     args::{BackupAction, Format},
     backup_file::{FileError, Reader, Writer},
     exit::Failure,
+    new_file::NewFile,
     output::Output,
     row::{BackupRestored, BackupSaved},
 };
@@ -36,15 +36,14 @@ pub(crate) async fn act(
 }
 
 async fn save(client: &Client, file: &Path, output: &Output) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| cannot(file, "be written", &error);
-    if file.exists() {
-        let words = format!("{} exists: name another file", file.display());
-        return Err(Failure::Usage(words));
-    }
-    let mut part_name = file.as_os_str().to_owned();
-    part_name.push(".part");
-    let unfinished = Unfinished(PathBuf::from(part_name));
-    let out = File::create(&unfinished.0).map_err(failed)?;
+    let failed = |error: io::Error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            Failure::Usage(format!("{} exists: name another file", file.display()))
+        } else {
+            cannot(file, "be written", &error)
+        }
+    };
+    let (new, out) = NewFile::create(file).map_err(failed)?;
     let mut writer = Writer::new(BufWriter::new(out)).map_err(failed)?;
     let mut saved = BackupSaved {
         file: file.display().to_string(),
@@ -74,24 +73,13 @@ async fn save(client: &Client, file: &Path, output: &Output) -> Result<(), Failu
     let out = out
         .into_inner()
         .map_err(|error| failed(error.into_error()))?;
-    out.sync_all().map_err(failed)?;
-    fs::rename(&unfinished.0, file).map_err(failed)?;
+    new.finish(&out).map_err(failed)?;
     match output.format() {
         Format::Json => output.json(&saved),
         Format::Table => output.write(&format!(
             "saved {} shards of cluster {} to {}: {} bytes of state, {} in the file\n",
             saved.shards, saved.cluster_id, saved.file, saved.state_bytes, saved.file_bytes
         )),
-    }
-}
-
-/// Removes what was not finished.
-struct Unfinished(PathBuf);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Once it has its proper name, there is nothing here.
-        let _gone = fs::remove_file(&self.0);
     }
 }
 
@@ -123,7 +111,7 @@ async fn restore(client: &Client, file: PathBuf, output: &Output) -> Result<(), 
 }
 
 /// Reads all parts; the id of the cluster that they are of.
-fn feed<R: std::io::Read>(
+fn feed<R: io::Read>(
     mut reader: Reader<R>,
     parts: &mpsc::Sender<BackupPart>,
 ) -> Result<String, FileError> {
@@ -140,7 +128,7 @@ fn feed<R: std::io::Read>(
     Ok(cluster)
 }
 
-fn cannot(file: &Path, what: &str, error: &std::io::Error) -> Failure {
+fn cannot(file: &Path, what: &str, error: &io::Error) -> Failure {
     Failure::Other(format!("{} cannot {what}: {error}", file.display()))
 }
 

@@ -1,11 +1,11 @@
 //! The calls that carry a whole backup.
 //!
-//! Invariant: unlike all others they take as long as there is progress; each part is waited for no
-//! longer than the request timeout or, where the cluster has to agree, [`RESTORE_LIMIT`].
+//! Invariant: unlike all others they take as long as there is progress: a backup, as long as parts
+//! come; a restore, [`RESTORE_LIMIT`] at most.
 
 use std::time::Duration;
 
-use lockstep_proto::cluster::v1::{BackupRequest, RestoreRequest};
+use lockstep_proto::cluster::v1::{BackupRequest, GetStatusRequest, RestoreRequest};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
@@ -43,15 +43,19 @@ impl Client {
         &self,
         parts: mpsc::Receiver<BackupPart>,
     ) -> Result<Restored, RequestError> {
-        let unreachable = |last: &str| RequestError::Unreachable {
-            after: RESTORE_LIMIT,
-            last: last.to_owned(),
-        };
-        let candidates = self.placement().candidates(&Key::Any);
-        let address = candidates
-            .first()
-            .ok_or_else(|| unreachable("no node is known"))?;
-        let mut service = self.channels().cluster(address);
+        // The parts can be sent once, so only to a node that has just answered.
+        let address = self
+            .call(&Key::Any, |address| {
+                let mut service = self.channels().cluster(&address);
+                async move {
+                    service
+                        .get_status(GetStatusRequest {})
+                        .await
+                        .map(|_| address)
+                }
+            })
+            .await?;
+        let mut service = self.channels().cluster(&address);
         let parts = ReceiverStream::new(parts).map(|part| RestoreRequest { part: Some(part.0) });
         match timeout(RESTORE_LIMIT, service.restore(parts)).await {
             Ok(Ok(response)) => {
@@ -62,7 +66,10 @@ impl Client {
                 })
             }
             Ok(Err(status)) => Err(ServerError::from_status(&status).into()),
-            Err(_) => Err(unreachable("the restore did not end in time")),
+            Err(_) => Err(RequestError::Unreachable {
+                after: RESTORE_LIMIT,
+                last: format!("{address}: the restore did not end in time"),
+            }),
         }
     }
 }

@@ -1,4 +1,6 @@
 //! Programs that are run on a cluster's nodes and directories, as an operator would run them.
+//!
+//! Invariant: they are the ones that were built with the nodes' program, and each ends within a bound.
 
 use std::path::PathBuf;
 

@@ -1,13 +1,14 @@
 //! Backups: giving out the state of all data shards, and going on from such a state.
 //!
 //! Invariants: a backup ends with its end or with an error; a restore changes nothing before all of
-//! the backup has come and is whole; and what it changes can be repeated.
+//! the backup has come and is whole, and every shard would take it; what it changes can be repeated; and
+//! neither goes on when its client does not, or the node stops.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use lockstep_model::{Command, FencingToken, Machine, Reply, ShardId};
+use lockstep_model::{Command, FencingToken, Machine, Refusal, Reply, ShardId};
 use lockstep_proto::{
     cluster::v1::{self as pb, backup_part::Part},
     raft::v1 as raft_pb,
@@ -15,8 +16,10 @@ use lockstep_proto::{
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::spawn_blocking,
+    time::timeout,
 };
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::error::Fault;
@@ -24,13 +27,15 @@ use crate::{
     VERSION, clock,
     raft::snapshot_receive::MAX_SNAPSHOT_BYTES,
     router::{Router, unexpected},
-    shard_state,
+    shard_state::{self, PROGRESS},
 };
 
 /// Backups and restores that a node has under way at once: each may hold a shard's whole state.
 const MAX_AT_ONCE: usize = 1;
 /// Parts that wait for the connection.
 const PARTS_AHEAD: usize = 4;
+/// How long the client may take to hear why there is no more: it reads, or is not heard of again.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The right to have a backup or a restore under way.
 pub struct Turns(Arc<Semaphore>);
@@ -59,14 +64,20 @@ impl Turns {
 /// The parts of a backup.
 pub type Parts = ReceiverStream<Result<pb::BackupResponse, Status>>;
 
-/// Gives out the state of all data shards.
-pub fn save(router: Arc<Router>, turn: OwnedSemaphorePermit) -> Parts {
+/// The node stops.
+pub fn stopping() -> Fault {
+    Fault::unavailable("SHUTTING_DOWN", "this node is stopping: ask another")
+}
+
+/// Gives out the state of all data shards, until `stop`.
+pub fn save(router: Arc<Router>, turn: OwnedSemaphorePermit, stop: CancellationToken) -> Parts {
     let (parts, outgoing) = mpsc::channel(PARTS_AHEAD);
     tokio::spawn(async move {
         let _turn = turn;
-        if let Err(status) = save_all(&router, &parts).await {
-            // Whoever is gone need not be told.
-            let _ = parts.send(Err(status)).await;
+        let saved = stop.run_until_cancelled(save_all(&router, &parts)).await;
+        if let Err(status) = saved.unwrap_or_else(|| Err(stopping().into())) {
+            // Whoever is gone, or takes nothing, need not be told: there is no end.
+            let _ = timeout(LAST_WORD, parts.send(Err(status))).await;
         }
     });
     ReceiverStream::new(outgoing)
@@ -76,10 +87,14 @@ type Sender = mpsc::Sender<Result<pb::BackupResponse, Status>>;
 
 async fn put(parts: &Sender, part: Part) -> Result<(), Status> {
     let part = Some(pb::BackupPart { part: Some(part) });
-    parts
-        .send(Ok(pb::BackupResponse { part }))
-        .await
+    let sent = timeout(PROGRESS, parts.send(Ok(pb::BackupResponse { part }))).await;
+    sent.map_err(|_| slow("taken"))?
         .map_err(|_| Status::cancelled("nobody takes the backup"))
+}
+
+fn slow(what: &str) -> Status {
+    let seconds = PROGRESS.as_secs();
+    Status::deadline_exceeded(format!("no part of the backup was {what} for {seconds} s"))
 }
 
 async fn save_all(router: &Router, parts: &Sender) -> Result<(), Status> {
@@ -130,13 +145,23 @@ fn translate(shard: u32, message: raft_pb::ReadShardResponse) -> Result<Part, St
 /// The parts of a backup, on their way in.
 pub type Incoming = Pin<Box<dyn Stream<Item = Result<pb::RestoreRequest, Status>> + Send>>;
 
-/// Reads a backup, and then raises the tokens of every data shard above all that its cluster gave.
+/// Reads a backup, sees that every data shard would go on from it, and then raises their tokens
+/// above all that its cluster gave.
 ///
 /// # Errors
 /// If the backup is not whole, a shard is in use, or has no leader.
 pub async fn restore(router: &Router, parts: Incoming) -> Result<pb::RestoreResponse, Status> {
     let above = tokens_above(parts).await?;
     let shards = router.directory().settings.shards;
+    for shard in (1..=shards).map(ShardId) {
+        let takes = match read_present(router, shard).await? {
+            Machine::Data(present) => present.may_begin_above(above),
+            Machine::Meta(_) => false,
+        };
+        if !takes {
+            return Err(Fault::from(Refusal::NotEmpty { shard }).into());
+        }
+    }
     for shard in (1..=shards).map(ShardId) {
         let raise = Command::RaiseTokens { above };
         match router.command(shard, raise).await.map_err(Fault::from)? {
@@ -162,15 +187,16 @@ pub async fn restore(router: &Router, parts: Incoming) -> Result<pb::RestoreResp
 /// all shards, so that the number of shards need not be the same.
 async fn tokens_above(parts: Incoming) -> Result<FencingToken, Status> {
     let mut parts = parts.map_ok(|request| request.part.and_then(|part| part.part));
-    let bad = |what: String| Status::from(Fault::invalid("part", what));
-    let Some(Part::Head(head)) = parts.try_next().await?.flatten() else {
+    let Some(Part::Head(head)) = next(&mut parts).await? else {
         return Err(bad("a backup begins with its head".to_owned()));
     };
     let mut above = FencingToken(0);
     for shard in 1..=head.shards {
-        let described = match parts.try_next().await?.flatten() {
-            Some(Part::Shard(described)) if described.shard == shard => described,
-            _ => return Err(bad(format!("shard {shard} must come next"))),
+        let Some(Part::Shard(described)) = next(&mut parts)
+            .await?
+            .filter(|part| matches!(part, Part::Shard(described) if described.shard == shard))
+        else {
+            return Err(bad(format!("shard {shard} must come next")));
         };
         let machine = read_shard(&mut parts, &described).await?;
         let Machine::Data(found) = machine else {
@@ -185,9 +211,43 @@ async fn tokens_above(parts: Incoming) -> Result<FencingToken, Status> {
         })?;
         above = above.max(own);
     }
-    match parts.try_next().await?.flatten() {
-        Some(Part::End(end)) if end.shards == head.shards && end.shards > 0 => Ok(above),
-        _ => Err(bad("the backup has no end: it was cut short".to_owned())),
+    let whole = pb::BackupEnd {
+        shards: head.shards,
+    };
+    if head.shards == 0 || next(&mut parts).await? != Some(Part::End(whole)) {
+        return Err(bad("the backup has no end: it was cut short".to_owned()));
+    }
+    Ok(above)
+}
+
+fn bad(what: String) -> Status {
+    Fault::invalid("part", what).into()
+}
+
+/// The next part; none at the end, and for one of an unknown kind.
+async fn next(
+    parts: &mut (impl Stream<Item = Result<Option<Part>, Status>> + Unpin),
+) -> Result<Option<Part>, Status> {
+    let next = timeout(PROGRESS, parts.try_next()).await;
+    Ok(next.map_err(|_| slow("sent"))??.flatten())
+}
+
+/// What a shard of this cluster has now. One that may begin above other tokens has next to nothing,
+/// unless they were raised before.
+async fn read_present(router: &Router, shard: ShardId) -> Result<Machine, Status> {
+    let parts = shard_state::read(router, shard).await;
+    let parts = parts.map_err(Fault::from)?;
+    let mut parts = parts.map(move |message| translate(shard.0, message?).map(Some));
+    let lost = |what: &str| Status::data_loss(format!("shard {shard} was not read: {what}"));
+    let Some(Part::Shard(described)) = next(&mut parts).await? else {
+        return Err(lost("it has no head"));
+    };
+    let read = read_shard(&mut parts, &described).await;
+    let read = read.map_err(|status| lost(status.message()))?;
+    // Its end is when the next may be read.
+    match next(&mut parts).await? {
+        None => Ok(read),
+        Some(_) => Err(lost("it goes on after its end")),
     }
 }
 
@@ -196,7 +256,6 @@ async fn read_shard(
     described: &pb::BackupShard,
 ) -> Result<Machine, Status> {
     let (shard, total) = (described.shard, described.total_bytes);
-    let bad = |what: String| Status::from(Fault::invalid("part", what));
     if total > MAX_SNAPSHOT_BYTES {
         return Err(bad(format!(
             "shard {shard} has {total} bytes, which is over the bound of {MAX_SNAPSHOT_BYTES}"
@@ -204,7 +263,7 @@ async fn read_shard(
     }
     let mut state = BytesMut::new();
     while (state.len() as u64) < total {
-        let Some(Part::Chunk(chunk)) = parts.try_next().await?.flatten() else {
+        let Some(Part::Chunk(chunk)) = next(parts).await? else {
             return Err(bad(format!("shard {shard} ends before its last chunk")));
         };
         let in_order = chunk.offset == state.len() as u64;
@@ -226,4 +285,84 @@ async fn read_shard(
                 "the state of shard {shard} cannot be read: {error}"
             ))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_model::shard::{Shard, TOKEN_GAP};
+    use tonic::Code;
+
+    use super::*;
+
+    /// A backup of shards that have given as many tokens as their number, in chunks of a few bytes.
+    fn backup(shards: u32) -> Vec<Part> {
+        let head = pb::BackupHead {
+            shards,
+            ..pb::BackupHead::default()
+        };
+        let mut parts = vec![Part::Head(head)];
+        for shard in 1..=shards {
+            let given = Shard::new(ShardId(shard)).successor(FencingToken(u64::from(shard)));
+            let state = Machine::Data(given).snapshot();
+            parts.push(Part::Shard(pb::BackupShard {
+                shard,
+                total_bytes: state.len() as u64,
+                ..pb::BackupShard::default()
+            }));
+            for (at, data) in state.chunks(4).enumerate() {
+                parts.push(Part::Chunk(pb::BackupChunk {
+                    offset: 4 * at as u64,
+                    crc: crc32fast::hash(data),
+                    data: data.to_vec(),
+                }));
+            }
+        }
+        parts.push(Part::End(pb::BackupEnd { shards }));
+        parts
+    }
+
+    async fn check(parts: Vec<Part>) -> Result<FencingToken, Code> {
+        let parts = parts.into_iter().map(|part| {
+            let part = Some(pb::BackupPart { part: Some(part) });
+            Ok(pb::RestoreRequest { part })
+        });
+        let above = tokens_above(Box::pin(futures::stream::iter(parts))).await;
+        above.map_err(|status| status.code())
+    }
+
+    #[tokio::test]
+    async fn a_restore_acts_on_nothing_but_a_whole_backup() {
+        let refused = Err(Code::InvalidArgument);
+        let whole = backup(2);
+        let above = FencingToken(2 + TOKEN_GAP);
+        assert_eq!(check(whole.clone()).await, Ok(above));
+        for at in 0..whole.len() {
+            assert_eq!(check(whole[..at].to_vec()).await, refused, "cut at {at}");
+            let mut missing = whole.clone();
+            missing.remove(at);
+            assert_eq!(check(missing).await, refused, "without part {at}");
+            let mut twice = whole.clone();
+            twice.insert(at, whole[at].clone());
+            // Nothing after the end is read.
+            let last = at + 1 == whole.len();
+            let expected = if last { Ok(above) } else { refused };
+            assert_eq!(check(twice).await, expected, "part {at} twice");
+            let mut damaged = whole.clone();
+            if let Part::Chunk(chunk) = &mut damaged[at] {
+                chunk.data[0] ^= 1;
+                assert_eq!(check(damaged).await, refused, "part {at} damaged");
+            }
+        }
+        for shards in [0, 1, 3] {
+            let mut other = whole.clone();
+            other[0] = Part::Head(pb::BackupHead {
+                shards,
+                ..pb::BackupHead::default()
+            });
+            assert_eq!(check(other).await, refused, "{shards} shards");
+        }
+        let mut swapped = backup(1);
+        swapped.swap(2, 3);
+        assert_eq!(check(swapped).await, refused, "out of order");
+    }
 }

@@ -138,7 +138,8 @@ impl ClusterService for ClusterServer {
         _request: Request<pb::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
         let router = self.entry.router()?;
-        Ok(Response::new(backup::save(router, self.turns.take()?)))
+        let parts = backup::save(router, self.turns.take()?, self.stop.clone());
+        Ok(Response::new(parts))
     }
 
     async fn restore(
@@ -147,8 +148,9 @@ impl ClusterService for ClusterServer {
     ) -> Result<Response<pb::RestoreResponse>, Status> {
         let router = self.entry.router()?;
         let _turn = self.turns.take()?;
-        let restored = backup::restore(&router, Box::pin(request.into_inner())).await?;
-        Ok(Response::new(restored))
+        let restoring = backup::restore(&router, Box::pin(request.into_inner()));
+        let restored = self.stop.run_until_cancelled(restoring).await;
+        Ok(Response::new(restored.ok_or_else(backup::stopping)??))
     }
 }
 

@@ -34,7 +34,7 @@ impl Lobby {
             client_address: self.config.client_advertise.clone(),
             peer_address: self.config.peer_advertise.clone(),
             zone: self.config.zone.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: crate::VERSION.to_owned(),
         };
         // Longer than the member looks for the meta shard's leader.
         let patience = ANSWER * 10;

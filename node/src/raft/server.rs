@@ -19,6 +19,7 @@ use crate::{
     execute, follow,
     formation::{Lobby, joining},
     replica::{Replica, members},
+    request::RequestError,
     router::Router,
     shard_state, status,
 };
@@ -285,8 +286,16 @@ impl PeerService for PeerServer {
         request: Request<pb::ReadShardRequest>,
     ) -> Result<Response<Self::ReadShardStream>, Status> {
         let replica = self.replica(request.into_inner().to)?;
-        let parts = shard_state::of_replica(&replica).await;
-        let parts = parts.map_err(|error| Status::unavailable(error.to_string()))?;
+        let router = self.router()?;
+        let parts = shard_state::of_replica(&replica, &router.states).await;
+        let parts = parts.map_err(|error| match error {
+            RequestError::Busy => Status::resource_exhausted(error.to_string()),
+            RequestError::NotLeader { .. }
+            | RequestError::Unreachable { .. }
+            | RequestError::UnknownOutcome
+            | RequestError::NoSession
+            | RequestError::Malformed { .. } => Status::unavailable(error.to_string()),
+        })?;
         Ok(Response::new(parts))
     }
 }
