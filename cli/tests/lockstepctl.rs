@@ -5,7 +5,6 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Output, Stdio},
-    time::Duration,
 };
 
 use lockstep_client::{
