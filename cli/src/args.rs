@@ -2,12 +2,19 @@
 //!
 //! Invariant: every option says its default and its unit.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+mod lock;
+mod run;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use lockstep_client::SessionId;
 
+pub(crate) use self::{
+    lock::{BarrierAction, ElectAction, LockAction, SemaphoreAction},
+    run::{ElectRun, LockRun, RunTerms, SemaphoreRun},
+};
 use crate::{exit, span};
 
 /// Most rows of a listing without `--limit`: a screenful is far less, a script asks for more.
@@ -62,6 +69,37 @@ pub(crate) enum Action {
         #[command(subcommand)]
         action: LockAction,
     },
+    /// Run commands under a number of permits
+    Semaphore {
+        /// What to do with them
+        #[command(subcommand)]
+        action: SemaphoreAction,
+    },
+    /// Run commands as the leader, and see who leads
+    Elect {
+        /// What to do with them
+        #[command(subcommand)]
+        action: ElectAction,
+    },
+    /// Wait for others
+    Barrier {
+        /// What to do with them
+        #[command(subcommand)]
+        action: BarrierAction,
+    },
+    /// Tell who holds what as it changes, one line a change, until interrupted
+    ///
+    /// The present holders come first. It goes on by itself when nodes are lost; where changes were
+    /// missed it says so, and begins again with the present holders.
+    Watch {
+        /// Only this lock; all otherwise
+        name: Option<String>,
+        /// Only names that begin so
+        #[arg(long, conflicts_with = "name")]
+        prefix: Option<String>,
+    },
+    /// Show the deadlocks that were broken last, at most 100, the newest first
+    Deadlocks,
     /// Look at sessions and end them
     Session {
         /// What to do with them
@@ -126,55 +164,6 @@ pub(crate) enum Action {
     },
     /// Print the version of this program
     Version,
-}
-
-/// What to do with locks.
-#[derive(Debug, Subcommand)]
-pub(crate) enum LockAction {
-    /// Run a command while holding a lock
-    ///
-    /// Waits for the lock, runs the command, and releases the lock when the command ends.
-    /// The command finds LOCKSTEP_LOCK, LOCKSTEP_TOKEN (the fencing token) and LOCKSTEP_SESSION
-    /// in its environment, runs in a process group of its own, and gets the signals that this
-    /// program gets. If the lock is lost, the group gets SIGTERM, and SIGKILL five seconds later.
-    #[command(after_long_help = exit::HELP, verbatim_doc_comment)]
-    Run(RunOptions),
-    /// List the locks that are held or waited for
-    Ls {
-        /// Only names that begin so
-        #[arg(default_value = "")]
-        prefix: String,
-        /// Most rows
-        #[arg(long, default_value_t = DEFAULT_ROWS, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-    },
-    /// Show one lock: who holds it, who waits
-    Show {
-        /// Its name
-        name: String,
-    },
-}
-
-/// How to run a command under a lock.
-#[derive(Debug, clap::Args)]
-pub(crate) struct RunOptions {
-    /// The lock's name, 1 to 512 bytes
-    pub(crate) name: String,
-    /// Hold it beside other shared holders; exclusively otherwise
-    #[arg(long)]
-    pub(crate) shared: bool,
-    /// Wait at most so long (500ms, 10s, 2m, 1h); without limit otherwise
-    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
-    pub(crate) timeout: Option<Duration>,
-    /// Do not wait at all
-    #[arg(long = "try", conflicts_with = "timeout")]
-    pub(crate) try_: bool,
-    /// How long the lock outlives a loss of contact, 1s to 1h
-    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = span::parse)]
-    pub(crate) ttl: Duration,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
 }
 
 /// What to do with sessions.

@@ -1,7 +1,10 @@
 //! The commands, one a file.
 
 pub(crate) mod backup;
+pub(crate) mod barrier;
 pub(crate) mod completions;
+pub(crate) mod deadlocks;
+pub(crate) mod elect;
 pub(crate) mod leader;
 pub(crate) mod lock;
 pub(crate) mod node;
@@ -10,6 +13,8 @@ pub(crate) mod run;
 pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod version;
+mod wait;
+pub(crate) mod watch;
 
 use lockstep_client::{Page, RequestError};
 

@@ -12,7 +12,7 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 64;
 /// The cluster does not answer.
 pub(crate) const UNREACHABLE: u8 = 69;
-/// The lock was not obtained.
+/// The lock was not obtained: it was not free, or the wait for it was given up to break a deadlock.
 pub(crate) const NOT_OBTAINED: u8 = 73;
 /// The lock was lost while the command ran, and the command was ended.
 pub(crate) const LOCK_LOST: u8 = 74;
@@ -27,15 +27,17 @@ pub(crate) const SIGNAL_BASE: u8 = 128;
 pub(crate) const HELP: &str = "\
 Exit codes:
   0        done
-  1        refused or failed; the message says why
+  1        refused or failed; the message says why; `lock validate`: the token is stale
   64       the command line is wrong
   69       the cluster cannot be reached
-  73       `lock run`: the lock was not obtained (--try, --timeout, deadlock, full queue)
-  74       `lock run`: the lock was lost while the command ran; the command was ended
-  126      `lock run`: the command cannot be started
-  127      `lock run`: the command was not found
+  73       `run` and `wait`: not obtained (--try, --timeout, deadlock, full queue)
+  74       `run`: what was held was lost while the command ran; the command was ended
+  126      `run`: the command cannot be started
+  127      `run`: the command was not found
   128+N    ended by signal N
-  other    `lock run`: the command's own";
+  other    `run`: the command's own
+
+`run` is `lock run`, `semaphore run` and `elect run`; `wait` is `barrier wait`.";
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +148,8 @@ impl From<AcquireError> for Failure {
             | AcquireError::TooManyWaiters { .. }
             | AcquireError::Cancelled { .. } => Self::NotObtained(words),
             AcquireError::UpgradeRequired { .. }
+            | AcquireError::OtherUsage { .. }
+            | AcquireError::OtherPermits { .. }
             | AcquireError::TooManyHolds { .. }
             | AcquireError::Other(_) => Self::Other(words),
         }

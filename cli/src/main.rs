@@ -20,7 +20,10 @@ use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use lockstep_client::{Client, ClientConfig};
 
 use self::{
-    args::{Action, Args, LeaderAction, LockAction, SessionAction, ShardAction},
+    args::{
+        Action, Args, BarrierAction, ElectAction, LeaderAction, LockAction, SemaphoreAction,
+        SessionAction, ShardAction,
+    },
     exit::Failure,
     output::Output,
 };
@@ -85,6 +88,11 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
             ));
         }
         Action::Lock { .. }
+        | Action::Semaphore { .. }
+        | Action::Elect { .. }
+        | Action::Barrier { .. }
+        | Action::Watch { .. }
+        | Action::Deadlocks
         | Action::Session { .. }
         | Action::Node { .. }
         | Action::Shard { .. }
@@ -115,7 +123,32 @@ async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
                 command::lock::list(&client, &prefix, limit, output).await?;
             }
             LockAction::Show { name } => command::lock::show(&client, &name, output).await?,
+            LockAction::Validate { name, token } => {
+                return command::lock::validate(&client, &name, token, output).await;
+            }
         },
+        Action::Semaphore {
+            action: SemaphoreAction::Run(options),
+        } => return command::run::run(&client, options, output).await,
+        Action::Elect { action } => match action {
+            ElectAction::Run(options) => return command::run::run(&client, options, output).await,
+            ElectAction::Show { name } => command::elect::show(&client, &name, output).await?,
+            ElectAction::Observe { name } => {
+                command::elect::observe(&client, &name, output).await?;
+            }
+        },
+        Action::Barrier {
+            action:
+                BarrierAction::Wait {
+                    name,
+                    parties,
+                    timeout,
+                },
+        } => command::barrier::wait(&client, name, parties, timeout, output).await?,
+        Action::Watch { name, prefix } => {
+            command::watch::watch(&client, name, prefix, output).await?;
+        }
+        Action::Deadlocks => command::deadlocks::show(&client, output).await?,
         Action::Session { action } => match action {
             SessionAction::Ls { limit } => command::session::list(&client, limit, output).await?,
             SessionAction::Close { id } => command::session::close(&client, id, output).await?,

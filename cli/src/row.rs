@@ -1,7 +1,12 @@
 //! Results as JSON: the shapes that scripts rely on.
 //!
 //! Invariant: a field keeps its name and meaning; new ones may be added. Ids of sessions are 16
-//! hexadecimal digits, times are Unix times in milliseconds.
+//! hexadecimal digits, times are Unix times in milliseconds, values of holders are text.
+
+mod deadlock;
+mod election;
+mod lock;
+mod watch;
 
 use std::{
     collections::BTreeMap,
@@ -9,49 +14,16 @@ use std::{
 };
 
 use lockstep_client::{
-    ClusterStatus, Holder, Lifecycle, LockInfo, Mode, NodeStatus, ReplicaStatus, SessionInfo,
-    ShardStatus, Waiter,
+    ClusterStatus, Lifecycle, NodeStatus, ReplicaStatus, SessionInfo, ShardStatus,
 };
 use serde::Serialize;
 
-/// `lock ls`.
-#[derive(Debug, Serialize)]
-pub(crate) struct LockList {
-    pub(crate) locks: Vec<Lock>,
-    /// True if there are more than were asked for.
-    pub(crate) truncated: bool,
-}
-
-/// `lock show`, and one of `lock ls`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Lock {
-    pub(crate) name: String,
-    pub(crate) shard: u32,
-    pub(crate) holders: Vec<LockHolder>,
-    pub(crate) waiters: Vec<LockWaiter>,
-    pub(crate) waiter_count: u32,
-}
-
-/// Who holds a lock.
-#[derive(Debug, Serialize)]
-pub(crate) struct LockHolder {
-    pub(crate) session: String,
-    pub(crate) owner: String,
-    pub(crate) mode: Option<&'static str>,
-    pub(crate) token: u64,
-    pub(crate) holds: u32,
-    pub(crate) since_ms: u64,
-}
-
-/// Who waits for a lock.
-#[derive(Debug, Serialize)]
-pub(crate) struct LockWaiter {
-    pub(crate) session: String,
-    pub(crate) owner: String,
-    pub(crate) mode: Option<&'static str>,
-    pub(crate) upgrade: bool,
-    pub(crate) since_ms: u64,
-}
+pub(crate) use self::{
+    deadlock::DeadlockList,
+    election::{Election, Leads},
+    lock::{Lock, LockList, Passed, Validated, mode},
+    watch::{Event, kind},
+};
 
 /// `session ls`.
 #[derive(Debug, Serialize)]
@@ -183,14 +155,6 @@ pub(crate) struct Version {
     pub(crate) version: &'static str,
 }
 
-/// A mode as it is written everywhere.
-pub(crate) const fn mode(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Shared => "shared",
-        Mode::Exclusive => "exclusive",
-    }
-}
-
 /// A lifecycle as it is written everywhere.
 pub(crate) const fn lifecycle(lifecycle: Lifecycle) -> &'static str {
     match lifecycle {
@@ -204,43 +168,6 @@ pub(crate) const fn lifecycle(lifecycle: Lifecycle) -> &'static str {
 fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl From<&LockInfo> for Lock {
-    fn from(lock: &LockInfo) -> Self {
-        Self {
-            name: lock.name.clone(),
-            shard: lock.shard.0,
-            holders: lock.holders.iter().map(Into::into).collect(),
-            waiters: lock.waiters.iter().map(Into::into).collect(),
-            waiter_count: lock.waiter_count,
-        }
-    }
-}
-
-impl From<&Holder> for LockHolder {
-    fn from(holder: &Holder) -> Self {
-        Self {
-            session: holder.session.to_string(),
-            owner: holder.owner.clone(),
-            mode: holder.mode.map(mode),
-            token: holder.token.0,
-            holds: holder.holds,
-            since_ms: unix_ms(holder.since),
-        }
-    }
-}
-
-impl From<&Waiter> for LockWaiter {
-    fn from(waiter: &Waiter) -> Self {
-        Self {
-            session: waiter.session.to_string(),
-            owner: waiter.owner.clone(),
-            mode: waiter.mode.map(mode),
-            upgrade: waiter.upgrade,
-            since_ms: unix_ms(waiter.since),
-        }
-    }
 }
 
 impl From<&SessionInfo> for Session {

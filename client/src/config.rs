@@ -29,6 +29,9 @@ pub const MAX_KEEP_ALIVE_PATIENCE: Duration = Duration::from_secs(5);
 pub const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a ping may be unanswered.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// After so many request timeouts without news, a watch goes on at another node: one that is cut off
+/// from the others does not know that it has news to tell.
+pub const QUIET_WATCH_TIMEOUTS: u32 = 3;
 /// Largest answer that is accepted: a page of 1,000 locks with 100 waiters each is about 16 MB.
 pub const MAX_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 /// Most messages that wait on one stream: each operation under way and its cancellation, and the

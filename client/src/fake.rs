@@ -4,6 +4,7 @@
 //! growing tokens), so that a test sees what a client does about the faults that it is told to
 //! make, and nothing else.
 
+mod history;
 mod service;
 mod table;
 
@@ -21,8 +22,8 @@ use lockstep_proto::{
         cluster_service_server::ClusterServiceServer,
     },
     lock::v1::{
-        SessionEnded, SessionResponse, lock_service_server::LockServiceServer,
-        session_response::Response,
+        Deadlock, SessionEnded, SessionResponse, WatchRequest,
+        lock_service_server::LockServiceServer, session_response::Response,
     },
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -34,7 +35,11 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Status, transport::Server};
 
-pub use self::table::{Hold, Table};
+pub use self::{
+    history::History,
+    table::{Hold, Table},
+};
+use crate::{Client, ClientConfig, ConnectError};
 
 /// Data shards of the fake.
 pub const SHARDS: u32 = 8;
@@ -67,7 +72,7 @@ pub struct Seen {
     pub serial: u64,
     /// The client has the answers below.
     pub acked_below: u64,
-    /// `acquire`, `release`, `renew`, `upgrade`, `downgrade` or `cancel`.
+    /// `acquire`, `release`, `renew`, `upgrade`, `downgrade`, `proclaim` or `cancel`.
     pub kind: &'static str,
     /// The first lock.
     pub name: String,
@@ -100,11 +105,21 @@ pub struct State {
     pub seen: Vec<Seen>,
     /// Attaches as they came: node, session, resume.
     pub attaches: Vec<(u64, u64, bool)>,
+    /// Watches as they came, with their nodes.
+    pub watches: Vec<(u64, WatchRequest)>,
+    /// How many watches break off while the present holders are being told.
+    pub cut_tellings: u32,
+    /// How watches are refused from now on.
+    refuse_watches: Option<(Code, &'static str)>,
+    /// What is told of deadlocks.
+    pub deadlocks: Vec<Deadlock>,
     faults: VecDeque<Fault>,
     mute: BTreeSet<u64>,
     down: BTreeSet<u64>,
     cut_off: BTreeSet<u64>,
     streams: BTreeMap<u64, Stream>,
+    /// The tasks of watches, with their nodes.
+    watchers: Vec<(u64, AbortHandle)>,
     next_stream: u64,
     next_session: u64,
 }
@@ -136,7 +151,9 @@ impl Drop for FakeCluster {
         for server in &self.servers {
             server.abort();
         }
-        self.shared.state.lock().drop_streams(|_| true);
+        let mut state = self.shared.state.lock();
+        state.drop_streams(|_| true);
+        state.drop_watches(|_| true);
     }
 }
 
@@ -200,6 +217,18 @@ impl FakeCluster {
         }
     }
 
+    /// A client of it, with short time-outs.
+    ///
+    /// # Errors
+    /// If no node answers.
+    pub async fn client(&self) -> Result<Client, ConnectError> {
+        let config = ClientConfig {
+            request_timeout: Duration::from_secs(3),
+            ..ClientConfig::new(self.endpoints())
+        };
+        Client::connect(config).await
+    }
+
     /// `host:port` of each node.
     #[must_use]
     pub fn endpoints(&self) -> Vec<String> {
@@ -233,6 +262,11 @@ impl FakeCluster {
         self.shared.state.lock().faults.extend(faults);
     }
 
+    /// Refuses watches from now on.
+    pub fn refuse_watches(&self, code: Code, reason: &'static str) {
+        self.shared.state.lock().refuse_watches = Some((code, reason));
+    }
+
     /// Makes a node the leader of every shard.
     pub fn lead(&self, node: u64) {
         self.shared.placement.send_modify(|placement| {
@@ -253,10 +287,9 @@ impl FakeCluster {
 
     /// Breaks every stream of a node.
     pub fn drop_streams(&self, node: u64) {
-        self.shared
-            .state
-            .lock()
-            .drop_streams(|stream| stream.node == node);
+        let mut state = self.shared.state.lock();
+        state.drop_streams(|stream| stream.node == node);
+        state.drop_watches(|of| of == node);
     }
 
     /// Makes a node leave keep-alives without an answer, or not any longer.
@@ -275,9 +308,18 @@ impl FakeCluster {
         if down {
             state.down.insert(node);
             state.drop_streams(|stream| stream.node == node);
+            state.drop_watches(|of| of == node);
         } else {
             state.down.remove(&node);
         }
+    }
+
+    /// Makes somebody hold a lock exclusively, and say something.
+    pub fn occupy(&self, name: &str, session: u64, value: &[u8]) {
+        let mut state = self.shared.state.lock();
+        state.table.occupy_saying(name, session, value);
+        drop(state);
+        self.shared.changed();
     }
 
     /// Frees a lock that was made occupied.
@@ -315,11 +357,16 @@ impl State {
             sessions: BTreeMap::new(),
             seen: Vec::new(),
             attaches: Vec::new(),
+            watches: Vec::new(),
+            cut_tellings: 0,
+            refuse_watches: None,
+            deadlocks: Vec::new(),
             faults: VecDeque::new(),
             mute: BTreeSet::new(),
             down: BTreeSet::new(),
             cut_off: BTreeSet::new(),
             streams: BTreeMap::new(),
+            watchers: Vec::new(),
             next_stream: 1,
             next_session: 0x5e55_0001,
         }
@@ -339,6 +386,12 @@ impl State {
             }
             !doomed
         });
+    }
+
+    fn drop_watches(&mut self, which: impl Fn(u64) -> bool) {
+        for (_, watcher) in self.watchers.extract_if(.., |(node, _)| which(*node)) {
+            watcher.abort();
+        }
     }
 
     fn end_session(&mut self, session: u64, reason: &'static str) {

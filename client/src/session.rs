@@ -22,14 +22,17 @@ use lockstep_model::{
 };
 
 pub(crate) use self::{
-    pending::{Hold, Outcome, changed_token},
+    pending::{Hold, Outcome, Work, changed_token},
     reply::Reply,
     shared::Handle,
 };
 use crate::{
+    barrier::BarrierRequest,
     client::Client,
+    election::ElectionRequest,
     error::{CloseError, Reason, RequestError},
     lock::{LockManyRequest, LockRequest},
+    semaphore::SemaphoreRequest,
 };
 
 /// What a session is to be like.
@@ -98,7 +101,7 @@ impl fmt::Display for Loss {
 }
 
 /// An open session. Clones are handles of the same one. It keeps itself alive in the background;
-/// when the last handle and the last [`crate::LockGuard`] are dropped, it is closed.
+/// when the last handle and the last guard are dropped, it is closed.
 #[derive(Clone)]
 pub struct Session {
     handle: Arc<Handle>,
@@ -157,6 +160,23 @@ impl Session {
             .map(|(name, mode)| (name.into(), mode))
             .collect();
         LockManyRequest::new(Arc::clone(&self.handle), locks)
+    }
+
+    /// Asks for permits of a semaphore that has `of` in all: 1 to 65,536, and the same for all who
+    /// use the name; see [`SemaphoreRequest`].
+    pub fn semaphore(&self, name: impl Into<String>, of: u32) -> SemaphoreRequest {
+        SemaphoreRequest::new(Arc::clone(&self.handle), name.into(), of)
+    }
+
+    /// Comes to a barrier at which `parties` meet: 1 to 65,536, and the same for all who use the
+    /// name; see [`BarrierRequest`].
+    pub fn barrier(&self, name: impl Into<String>, parties: u32) -> BarrierRequest {
+        BarrierRequest::new(Arc::clone(&self.handle), name.into(), parties)
+    }
+
+    /// Stands for election; see [`ElectionRequest`].
+    pub fn election(&self, name: impl Into<String>) -> ElectionRequest {
+        ElectionRequest::new(Arc::clone(&self.handle), name.into())
     }
 
     /// Ends the session: every guard of it is lost at once, operations under way fail, and the

@@ -13,7 +13,7 @@ use lockstep_model::{
 };
 use lockstep_proto::lock::v1 as wire;
 
-use crate::lock::mode_of;
+use crate::mode::mode_of;
 
 /// Some of many.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct Holder {
     pub holds: u32,
     /// Since when, by the cluster's clock.
     pub since: SystemTime,
+    /// What it says: in an election, who it is.
+    pub value: Vec<u8>,
 }
 
 /// A waiter of a lock.
@@ -69,6 +71,8 @@ pub struct Waiter {
     pub upgrade: bool,
     /// Since when, by the cluster's clock.
     pub since: SystemTime,
+    /// Its place in the queue: 1 goes next.
+    pub position: u32,
 }
 
 /// A session.
@@ -92,7 +96,7 @@ pub struct SessionInfo {
     pub ending: bool,
 }
 
-fn time(unix_ms: u64) -> SystemTime {
+pub(crate) fn time(unix_ms: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH
         .checked_add(Duration::from_millis(unix_ms))
         .unwrap_or(SystemTime::UNIX_EPOCH)
@@ -114,11 +118,12 @@ impl From<wire::Holder> for Holder {
     fn from(holder: wire::Holder) -> Self {
         Self {
             session: SessionId(holder.session_id),
-            mode: mode_of(holder.mode()),
+            mode: mode_of(holder.mode(), holder.permits, holder.size),
             owner: holder.owner,
             token: FencingToken(holder.token),
             holds: holder.holds,
             since: time(holder.since_ms),
+            value: holder.value,
         }
     }
 }
@@ -127,10 +132,11 @@ impl From<wire::Waiter> for Waiter {
     fn from(waiter: wire::Waiter) -> Self {
         Self {
             session: SessionId(waiter.session_id),
-            mode: mode_of(waiter.mode()),
+            mode: mode_of(waiter.mode(), waiter.permits, waiter.size),
             owner: waiter.owner,
             upgrade: waiter.upgrade,
             since: time(waiter.since_ms),
+            position: waiter.position,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a drill says that it proved something only if the fault happened and the load went
 //! on; and what it says is what the checker found.
 
+mod deadlock;
 mod driver_kill;
 mod exercise;
 mod foreign;
@@ -20,6 +21,7 @@ mod scale;
 use std::{fmt, path::PathBuf};
 
 pub use self::{
+    deadlock::deadlock,
     driver_kill::driver_kill,
     exercise::{Exercise, Going, SERVE_LIMIT},
     foreign::{ForeignOptions, load},

@@ -132,6 +132,25 @@ pub fn decode_versioned<T: Decode>(bytes: &[u8]) -> Result<T, DecodeError> {
     Ok(value)
 }
 
+/// Encodes a struct as its fields in the given order.
+macro_rules! fields {
+    ($name:ident { $($field:ident),* }) => {
+        impl Encode for $name {
+            fn encode_into(&self, out: &mut Vec<u8>) {
+                let Self { $($field),* } = self;
+                $($field.encode_into(out);)*
+            }
+        }
+
+        impl Decode for $name {
+            fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                Ok(Self { $($field: Decode::decode_from(input)?),* })
+            }
+        }
+    };
+}
+pub(crate) use fields;
+
 /// Checks that a decoded number or length is within its bounds.
 ///
 /// # Errors
@@ -147,6 +166,34 @@ pub fn check_bounds(what: &'static str, value: u64, min: u64, max: u64) -> Resul
             max,
         })
     }
+}
+
+/// Reads a list whose length is within its bounds.
+///
+/// # Errors
+/// If it is not, or is no list.
+pub fn bounded_list<T: Decode>(
+    input: &mut Reader<'_>,
+    what: &'static str,
+    min: usize,
+    max: usize,
+) -> Result<Vec<T>, DecodeError> {
+    check_count(what, input, min, max)?;
+    Decode::decode_from(input)
+}
+
+/// Checks the count that comes next, before anything of the list is read.
+///
+/// # Errors
+/// If it is out of its bounds.
+pub fn check_count(
+    what: &'static str,
+    input: &Reader<'_>,
+    min: usize,
+    max: usize,
+) -> Result<(), DecodeError> {
+    let count = input.clone().count()?;
+    check_bounds(what, count as u64, min as u64, max as u64)
 }
 
 /// Appends a varint.

@@ -8,13 +8,17 @@ mod codec;
 use std::collections::BTreeMap;
 
 use crate::{
+    deadlock::Edge,
     id::{
         ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionId,
-        ShardId, Timestamp,
+        ShardId, Timestamp, WaitEpoch,
     },
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     reply::Refusal,
+    value::Value,
 };
+
+pub use crate::mode::Mode;
 
 /// Most locks in one acquisition: an all-or-nothing set is taken one after another, and each more
 /// makes the whole wait longer.
@@ -102,6 +106,8 @@ pub enum Command {
         session: SessionId,
         /// For choosing a deadlock's victim.
         priority: Priority,
+        /// For choosing a deadlock's victim: when it was opened.
+        opened: Timestamp,
         /// The home's time of the touch plus [`crate::session::ATTACH_WINDOW`].
         not_after: Timestamp,
     },
@@ -123,6 +129,30 @@ pub enum Command {
         locks: Vec<LockSpec>,
         /// How long it may be blocked.
         wait: Wait,
+        /// What the holder says, from the moment of the grant.
+        value: Value,
+    },
+    /// Says something else with a hold.
+    Proclaim {
+        /// Who asks.
+        request: RequestId,
+        /// With the hold of which lock.
+        name: LockName,
+        /// The grant's token.
+        token: FencingToken,
+        /// What.
+        value: Value,
+    },
+    /// Ends one wait that is part of a circle. Changes nothing if exactly that wait is over.
+    AbortWait {
+        /// Whose.
+        session: SessionId,
+        /// The acquisition's or upgrade's serial.
+        serial: Serial,
+        /// The wait.
+        epoch: WaitEpoch,
+        /// The circle, 1..=[`crate::deadlock::MAX_CYCLE`] waits, this one among them.
+        cycle: Vec<Edge>,
     },
     /// Gives up a blocked acquisition or upgrade.
     CancelWait {
@@ -279,15 +309,6 @@ pub struct LockSpec {
     pub name: LockName,
     /// How.
     pub mode: Mode,
-}
-
-/// Whom a hold excludes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mode {
-    /// Exclusive holds.
-    Shared,
-    /// All other holds.
-    Exclusive,
 }
 
 /// How long an acquisition may be blocked.

@@ -57,6 +57,15 @@ number! {
     /// The number of an operation in its session, used once.
     Serial(u64)
 }
+number! {
+    /// The number of a wait in its shard, never given twice: who names it means that wait and none
+    /// that came later under the same serial.
+    WaitEpoch(u64)
+}
+number! {
+    /// The number of a change of a shard's holders: where a watch goes on.
+    Revision(u64)
+}
 
 impl ShardId {
     /// The shard that holds the node registry and the placement table.
@@ -79,6 +88,22 @@ impl Timestamp {
 
 impl FencingToken {
     /// The token after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl WaitEpoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl Revision {
+    /// The revision after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -198,5 +223,25 @@ impl Owner {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Who holds or waits: an owner of a session. It stands for one thread of control, which while it
+/// waits gives nothing back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Party {
+    /// The session.
+    pub session: SessionId,
+    /// Which of its owners.
+    pub owner: Owner,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}", self.session)?;
+        match self.owner.as_str() {
+            "" => Ok(()),
+            owner => write!(f, " ({owner})"),
+        }
     }
 }

@@ -6,10 +6,12 @@
 
 pub mod codec;
 pub mod command;
+pub mod deadlock;
 pub mod id;
 pub mod lock;
 pub mod machine;
 pub mod meta;
+pub mod mode;
 pub mod placement;
 pub mod query;
 pub mod reply;
@@ -17,13 +19,17 @@ pub mod ring;
 pub mod session;
 pub mod shard;
 pub mod snapshot;
+pub mod value;
+pub mod watch;
 
 pub use codec::DecodeError;
 pub use command::{Batch, Command, MetaCommand};
 pub use id::{
-    ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionEpoch,
-    SessionId, ShardId, Timestamp,
+    ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, Serial,
+    SessionEpoch, SessionId, ShardId, Timestamp, WaitEpoch,
 };
 pub use machine::{Applied, Effect, Machine, Outcome};
+pub use mode::{Mode, Usage};
 pub use query::{Answer, Query};
 pub use reply::{Refusal, Reply};
+pub use value::Value;

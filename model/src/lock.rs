@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub(crate) use held::{Held, Hold, ReentryError};
 
 use crate::{
-    command::Mode,
     id::{FencingToken, Owner, Serial, SessionId, Timestamp},
+    mode::{Mode, Usage},
 };
 
 /// Most waiters in the queue of one lock: beyond it a lock is a bottleneck that no queue cures,
@@ -61,6 +61,13 @@ impl Lock {
         self.queue.is_empty() && self.upgrader.is_none() && self.held.admits(mode)
     }
 
+    /// What it is used as; none if it is idle.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.held
+            .usage()
+            .or_else(|| self.head().map(|(_, waiter)| waiter.mode.usage()))
+    }
+
     /// True if nobody holds it or waits for it.
     pub(crate) fn is_idle(&self) -> bool {
         self.held.is_free() && self.queue.is_empty() && self.upgrader.is_none()
@@ -85,6 +92,11 @@ impl Lock {
     /// Takes a waiter out, wherever it stands.
     pub(crate) fn dequeue(&mut self, arrival: Arrival) -> Option<Waiter> {
         self.queue.remove(&arrival)
+    }
+
+    /// Takes the head of the queue out.
+    pub(crate) fn pop(&mut self) -> Option<Waiter> {
+        self.queue.pop_first().map(|(_, waiter)| waiter)
     }
 
     /// The head of the queue.

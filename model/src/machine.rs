@@ -10,6 +10,7 @@ use crate::{
     meta::Meta,
     reply::Reply,
     shard::Shard,
+    watch::Change,
 };
 
 /// The state machine of one replica.
@@ -28,6 +29,8 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// What the leader now does, in order.
     pub effects: Vec<Effect>,
+    /// What those who watch are told, by every replica, in order.
+    pub changes: Vec<Change>,
 }
 
 /// The outcome of one command.

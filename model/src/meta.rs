@@ -71,6 +71,8 @@ impl Meta {
                 | Command::AttachSession { .. }
                 | Command::DetachSession { .. }
                 | Command::Acquire { .. }
+                | Command::Proclaim { .. }
+                | Command::AbortWait { .. }
                 | Command::CancelWait { .. }
                 | Command::Release { .. }
                 | Command::UndoAcquire { .. }
@@ -82,7 +84,7 @@ impl Meta {
             .collect();
         Applied {
             outcomes,
-            effects: Vec::new(),
+            ..Applied::default()
         }
     }
 
@@ -94,7 +96,12 @@ impl Meta {
             Query::Lock { .. }
             | Query::Locks { .. }
             | Query::Validate { .. }
-            | Query::Sessions { .. } => Answer::WrongShard,
+            | Query::Sessions { .. }
+            | Query::Touched { .. }
+            | Query::Waits { .. }
+            | Query::Stand { .. }
+            | Query::Deadlocks
+            | Query::Revision => Answer::WrongShard,
         }
     }
 

@@ -5,12 +5,15 @@ mod codec;
 use std::collections::BTreeMap;
 
 use crate::{
-    command::{Labels, Mode},
+    command::Labels,
+    deadlock::{Blocked, Deadlock, Edge},
     id::{
-        FencingToken, LockName, Millis, NodeId, Owner, Priority, SessionEpoch, SessionId, ShardId,
-        Timestamp,
+        FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, SessionEpoch,
+        SessionId, ShardId, Timestamp,
     },
     meta::{Lifecycle, NodeRecord, Placement, Settings},
+    mode::Mode,
+    value::Value,
 };
 
 /// Most rows in one answer: bounds the size of a message.
@@ -53,6 +56,25 @@ pub enum Query {
     },
     /// The meta shard's tables.
     Cluster,
+    /// In which shards sessions may hold or wait, of those whose home this shard is.
+    Touched {
+        /// Which: at most [`crate::deadlock::MAX_ASKED`].
+        sessions: Vec<SessionId>,
+    },
+    /// What parties wait for in this shard, and for whom.
+    Waits {
+        /// Which: at most [`crate::deadlock::MAX_ASKED`].
+        parties: Vec<Party>,
+    },
+    /// Do all these waits and holds of this shard stand?
+    Stand {
+        /// Which: at most [`crate::deadlock::MAX_CYCLE`].
+        edges: Vec<Edge>,
+    },
+    /// The deadlocks that were broken last.
+    Deadlocks,
+    /// How many changes there were.
+    Revision,
 }
 
 /// An answer. Encoded with [`Answer::encode`].
@@ -70,6 +92,21 @@ pub enum Answer {
     Cluster(Option<ClusterView>),
     /// This shard does not serve such questions.
     WrongShard,
+    /// The shards of those sessions that are open, the home among them.
+    Touched(Vec<(SessionId, Vec<ShardId>)>),
+    /// The waits.
+    Waits(Vec<Blocked>),
+    /// Whether they stand.
+    Stand(bool),
+    /// Broken deadlocks.
+    Deadlocks {
+        /// How many there were.
+        count: u64,
+        /// The last of them, the oldest first.
+        last: Vec<Deadlock>,
+    },
+    /// The last change's number.
+    Revision(Revision),
 }
 
 /// A lock as seen from outside.
@@ -100,6 +137,8 @@ pub struct HolderView {
     pub holds: u32,
     /// Since when.
     pub since: Timestamp,
+    /// What it says.
+    pub value: Value,
 }
 
 /// A waiter.

@@ -5,8 +5,9 @@
 mod codec;
 
 use crate::{
-    command::{EndReason, Mode},
+    command::EndReason,
     id::{FencingToken, LockName, Millis, NodeId, SessionEpoch, SessionId, ShardId, Timestamp},
+    mode::{Mode, Usage},
 };
 
 /// The answer to a command. Encoded with [`Reply::encode`].
@@ -29,6 +30,8 @@ pub enum Reply {
         not_after: Timestamp,
         /// The session's priority, for the attach.
         priority: crate::id::Priority,
+        /// When it was opened, for the attach.
+        opened: Timestamp,
     },
     /// Locks were granted, in the order in which they were asked for.
     Granted(Vec<Grant>),
@@ -164,6 +167,32 @@ pub enum Refusal {
     )]
     UpgradeDeadlock {
         /// Which.
+        name: String,
+    },
+    /// The wait was part of a circle, and was chosen to break it.
+    #[error(
+        "the wait for lock {name:?} was given up to break a deadlock: {cycle}; release what you hold, then try again"
+    )]
+    Deadlock {
+        /// The one it was waiting for.
+        name: String,
+        /// The circle in words.
+        cycle: String,
+    },
+    /// The lock is in use as something else.
+    #[error("{name:?} is in use as {present}: choose another name, or wait until it is free")]
+    OtherUsage {
+        /// Which.
+        name: String,
+        /// As what.
+        present: Usage,
+    },
+    /// The owner holds another number of permits.
+    #[error(
+        "this owner holds permits of {name:?} already, and not so many: release them first, or use another owner"
+    )]
+    OtherPermits {
+        /// Of which semaphore.
         name: String,
     },
     /// The owner holds it shared and asked for it exclusively.

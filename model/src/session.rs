@@ -95,7 +95,10 @@ pub(crate) enum Role {
     /// The shard is its home.
     Home(Home),
     /// Its home attached it.
-    Attached { priority: Priority },
+    Attached {
+        priority: Priority,
+        opened: Timestamp,
+    },
 }
 
 /// The home's part of a session.
@@ -122,6 +125,14 @@ impl Member {
 }
 
 impl Role {
+    /// What decides who gives way in a deadlock: the session's priority, and when it was opened.
+    pub(crate) const fn rank(&self) -> (Priority, Timestamp) {
+        match self {
+            Self::Home(home) => (home.priority, home.opened),
+            Self::Attached { priority, opened } => (*priority, *opened),
+        }
+    }
+
     /// The home's part, if this is the home.
     pub(crate) const fn home(&self) -> Option<&Home> {
         match self {

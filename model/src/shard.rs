@@ -12,7 +12,11 @@
 
 mod acquire;
 mod convert;
+mod deadlock;
 mod lifecycle;
+mod meet;
+mod note;
+mod proclaim;
 mod release;
 mod request;
 mod restore;
@@ -27,11 +31,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     command::{Batch, Command},
-    id::{FencingToken, LockName, Serial, SessionId, ShardId, Timestamp},
+    deadlock::Deadlock,
+    id::{FencingToken, LockName, Revision, Serial, SessionId, ShardId, Timestamp, WaitEpoch},
     lock::Lock,
     machine::{Applied, Effect, Outcome},
     reply::{Refusal, Reply},
-    session::{EndingSession, Goal, HomeSession, Member, Presence},
+    session::{EndingSession, Goal, HomeSession, Member, Presence, Role},
+    watch::Change,
 };
 
 /// The state of a data shard.
@@ -46,10 +52,21 @@ pub struct Shard {
     locks: BTreeMap<LockName, Lock>,
     /// Those waits that have a deadline.
     deadlines: BTreeSet<(Timestamp, SessionId, Serial)>,
+    last_wait: WaitEpoch,
+    /// All waits, in the order in which they began.
+    waiting: BTreeMap<WaitEpoch, (SessionId, Serial)>,
+    /// Of the last change of a hold.
+    revision: Revision,
+    /// Deadlocks broken here.
+    deadlock_count: u64,
+    /// The last of them.
+    deadlocks: VecDeque<Deadlock>,
     /// Locks whose holders or queue the command in hand has changed; empty between commands.
     changed: VecDeque<LockName>,
     /// The effects of the batch in hand; empty between batches.
     effects: Vec<Effect>,
+    /// The changes of holds by the batch in hand; empty between batches.
+    changes: Vec<Change>,
 }
 
 /// How large a shard's state is.
@@ -71,6 +88,8 @@ pub struct Counts {
     pub tombstones: usize,
     /// Answers that are kept for repetitions.
     pub replies: usize,
+    /// Deadlocks broken here, ever.
+    pub deadlocks: u64,
 }
 
 /// How far an operation came.
@@ -99,8 +118,14 @@ impl Shard {
             tombstones: BTreeSet::new(),
             locks: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            last_wait: WaitEpoch(0),
+            waiting: BTreeMap::new(),
+            revision: Revision(0),
+            deadlock_count: 0,
+            deadlocks: VecDeque::new(),
             changed: VecDeque::new(),
             effects: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -121,6 +146,7 @@ impl Shard {
         Applied {
             outcomes,
             effects: std::mem::take(&mut self.effects),
+            changes: std::mem::take(&mut self.changes),
         }
     }
 
@@ -131,32 +157,37 @@ impl Shard {
                 owner,
                 locks,
                 wait,
-            } => {
-                return self.acquire(request, owner, locks, wait);
-            }
+                value,
+            } => return self.acquire(request, owner, locks, wait, value),
+            Command::Proclaim {
+                request,
+                name,
+                token,
+                value,
+            } => return self.proclaim(request, name, token, value),
             Command::Release {
                 request,
                 name,
                 token,
-            } => {
-                return self.release(request, name, token);
-            }
+            } => return self.release(request, name, token),
             Command::Upgrade {
                 request,
                 name,
                 token,
                 wait,
-            } => {
-                return self.upgrade(request, name, token, wait);
-            }
+            } => return self.upgrade(request, name, token, wait),
             Command::Downgrade {
                 request,
                 name,
                 token,
-            } => {
-                return self.downgrade(request, name, token);
-            }
+            } => return self.downgrade(request, name, token),
             Command::CancelWait { session, serial } => self.cancel_wait(session, serial),
+            Command::AbortWait {
+                session,
+                serial,
+                epoch,
+                cycle,
+            } => self.abort_wait(session, serial, epoch, cycle),
             Command::UndoAcquire {
                 session,
                 serial,
@@ -179,8 +210,9 @@ impl Shard {
             Command::AttachSession {
                 session,
                 priority,
+                opened,
                 not_after,
-            } => self.attach_session(session, priority, not_after),
+            } => self.attach_session(session, Role::Attached { priority, opened }, not_after),
             Command::DetachSession { session, reason } => self.detach_session(session, reason),
             Command::Meta(_) => Reply::Refused(Refusal::WrongShard),
         };
@@ -250,6 +282,7 @@ impl Shard {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             locks: self.locks.len(),
+            deadlocks: self.deadlock_count,
             ..Counts::default()
         };
         for presence in self.sessions.values() {

@@ -11,7 +11,9 @@ pub mod acquire;
 pub mod backup;
 pub mod cluster;
 pub mod convert;
+pub mod detached;
 pub mod error;
+pub mod everywhere;
 pub mod layer;
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -33,3 +35,4 @@ pub mod operation;
     reason = "a command has its kinds of reply; every other one is a peer's mistake"
 )]
 pub mod stream;
+pub mod watch;

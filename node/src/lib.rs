@@ -5,6 +5,7 @@
 //! Invariant: nothing decides about locks or sessions but the model; nothing changes it but the log.
 
 pub mod api;
+pub mod chase;
 pub mod clock;
 pub mod config;
 pub mod crash;
@@ -33,6 +34,7 @@ pub mod router;
 pub mod shard_state;
 pub mod status;
 pub mod storage;
+pub mod watch;
 
 /// The version of this server.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

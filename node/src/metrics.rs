@@ -75,6 +75,7 @@ struct Shards {
     locks: ShardGauge,
     holders: ShardGauge,
     waiters: ShardGauge,
+    deadlocks: ShardGauge,
 }
 
 /// Looked up when read, from the storage's own counters.
@@ -236,6 +237,11 @@ impl Shards {
                 "Blocked acquisitions and upgrades",
                 &self.waiters,
             ),
+            (
+                "deadlocks_broken",
+                "Waits of the shard that were given up to break deadlocks, so far",
+                &self.deadlocks,
+            ),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -270,6 +276,7 @@ impl Shards {
                 set(&self.locks, counts.locks as u64);
                 set(&self.holders, counts.holders as u64);
                 set(&self.waiters, counts.waiters as u64);
+                set(&self.deadlocks, counts.deadlocks);
             }
         }
     }

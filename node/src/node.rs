@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{cluster::ClusterServer, layer::CallLayer, lock::LockServer},
-    clock,
+    chase, clock,
     config::Config,
     custody::Custody,
     directory::Directory,
@@ -256,6 +256,7 @@ async fn start(
     custody.open_all().await;
     tokio::spawn(custody.run());
     tokio::spawn(follow::follow(Arc::clone(&router), stop.clone()));
+    tokio::spawn(chase::chase(Arc::clone(&router), stop.clone()));
     tokio::spawn(placement::drive(
         Arc::clone(&router),
         config.replace_lost_after,

@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Answer, Command, Effect, Machine, Millis, NodeId, Query, SessionId, ShardId};
+use lockstep_model::{
+    Answer, Command, Effect, Machine, Millis, NodeId, Query, Revision, SessionId, ShardId,
+    watch::Change,
+};
 use openraft::{
     Instant as _, Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _,
     errors::RaftError,
@@ -25,6 +28,7 @@ use crate::{
     raft::types::TypeConfig,
     request::{Request, RequestError, Response},
     storage::{EffectSink, MachineStore},
+    watch::{history::History, pulse::Pulse},
 };
 
 pub mod clock;
@@ -61,6 +65,10 @@ pub struct Replica {
     pub waiters: Arc<Waiters>,
     /// The leader's queue.
     pub proposer: Proposer,
+    /// What has changed lately, for those who watch.
+    pub history: Arc<History>,
+    /// Whether it follows its leader, for those who watch.
+    pub pulse: Pulse,
     lease: Duration,
     opened: Instant,
     caught_up: AtomicBool,
@@ -83,6 +91,8 @@ impl Replica {
             machine,
             clock: Arc::clone(&leading.clock),
             waiters: Arc::clone(&leading.waiters),
+            history: Arc::clone(&leading.history),
+            pulse: Pulse::default(),
             lease,
             opened: Instant::now(),
             caught_up: AtomicBool::new(false),
@@ -205,7 +215,7 @@ impl Replica {
     }
 }
 
-/// What only a leader needs; made before the Raft group, because effects go there.
+/// What applying leads to; made before the Raft group, because effects go there.
 pub struct Leading {
     /// The shard.
     pub shard: ShardId,
@@ -213,6 +223,8 @@ pub struct Leading {
     pub waiters: Arc<Waiters>,
     /// Session deadlines.
     pub clock: Arc<SessionClock>,
+    /// Changes of holders, on every replica.
+    pub history: Arc<History>,
 }
 
 impl Leading {
@@ -223,14 +235,16 @@ impl Leading {
             shard,
             waiters: Arc::new(Waiters::default()),
             clock: Arc::new(SessionClock::default()),
+            history: Arc::new(History::default()),
         }
     }
 }
 
-/// Carries out effects. On a follower both targets are empty, and so nothing happens.
+/// Carries out effects. On a follower nobody waits and no clock runs, and so they do nothing.
 pub struct Effects {
     waiters: Arc<Waiters>,
     clock: Arc<SessionClock>,
+    history: Arc<History>,
 }
 
 impl Effects {
@@ -240,6 +254,7 @@ impl Effects {
         Self {
             waiters: Arc::clone(&leading.waiters),
             clock: Arc::clone(&leading.clock),
+            history: Arc::clone(&leading.history),
         }
     }
 }
@@ -264,6 +279,14 @@ impl EffectSink for Effects {
                 Effect::NextWaitDeadline(_) => self.clock.changed.notify_one(),
             }
         }
+    }
+
+    fn changes(&self, changes: Vec<Change>) {
+        self.history.append(changes);
+    }
+
+    fn restored(&self, revision: Revision) {
+        self.history.restart(revision);
     }
 }
 

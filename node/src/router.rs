@@ -295,17 +295,19 @@ impl Router {
         }
         for _ in 0..MAX_ATTACHES {
             let touch = Command::TouchShard { session, shard };
-            let (not_after, priority) = match self.command(home, touch).await? {
+            let (not_after, priority, opened) = match self.command(home, touch).await? {
                 Reply::Touched {
                     not_after,
                     priority,
-                } => (not_after, priority),
+                    opened,
+                } => (not_after, priority, opened),
                 Reply::Refused(refusal) => return Ok(Some(refusal)),
                 other => return Err(unexpected(&other)),
             };
             let attach = Command::AttachSession {
                 session,
                 priority,
+                opened,
                 not_after,
             };
             match self.command(shard, attach).await? {
@@ -354,6 +356,7 @@ fn repeatable(request: &Request) -> bool {
             Command::Acquire { request, .. }
             | Command::Release { request, .. }
             | Command::Upgrade { request, .. }
+            | Command::Proclaim { request, .. }
             | Command::Downgrade { request, .. } => !request.serial.is_ephemeral(),
             Command::OpenSession { .. }
             | Command::TouchShard { .. }
@@ -363,6 +366,7 @@ fn repeatable(request: &Request) -> bool {
             | Command::AttachSession { .. }
             | Command::DetachSession { .. }
             | Command::CancelWait { .. }
+            | Command::AbortWait { .. }
             | Command::UndoAcquire { .. }
             | Command::ExpireWaits
             | Command::RaiseTokens { .. }

@@ -141,9 +141,11 @@ impl Sessions {
             locks: vec![LockSpec {
                 name: LOCK.to_owned(),
                 mode: LockMode::Exclusive.into(),
+                ..LockSpec::default()
             }],
             owner: String::new(),
             wait: None,
+            ..AcquireOperation::default()
         };
         for request in [
             Request::Attach(attach),

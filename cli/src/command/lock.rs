@@ -1,13 +1,16 @@
-//! `lock ls` and `lock show`: who holds and who waits.
+//! `lock ls`, `lock show` and `lock validate`: who holds and who waits.
+//!
+//! Invariant: what is shown of a lock is what the cluster says of it, and nothing else.
 
-use lockstep_client::{Client, Holder, LockInfo, Mode};
+use lockstep_client::{Client, FencingToken, Holder, LockInfo, Mode};
 
 use crate::{
     args::Format,
     command::collect,
+    exit,
     exit::Failure,
     output::Output,
-    row::{Lock, LockList, mode},
+    row::{Lock, LockList, Validated, mode},
     span::show_age,
     table::{Table, printable},
 };
@@ -33,10 +36,7 @@ pub(crate) async fn list(
                 let first = lock.holders.iter().min_by_key(|holder| holder.since);
                 table.row([
                     lock.name.as_str().into(),
-                    first
-                        .and_then(|holder| holder.mode)
-                        .map_or("-", mode)
-                        .into(),
+                    used_as(lock).into(),
                     latest_token(lock).into(),
                     lock.waiter_count.into(),
                     first
@@ -73,15 +73,17 @@ fn in_words(lock: &LockInfo, colour: bool) -> String {
     if lock.holders.is_empty() {
         text += "free\n";
     } else {
-        let mut table = Table::new(["HELD BY", "OWNER", "MODE", "TOKEN", "HOLDS", "FOR"]);
+        let head = ["HELD BY", "OWNER", "MODE", "TOKEN", "HOLDS", "FOR", "SAYS"];
+        let mut table = Table::new(head);
         for holder in &lock.holders {
             table.row([
                 holder.session.to_string().into(),
                 holder.owner.as_str().into(),
-                mode_or_dash(holder.mode).into(),
+                mode_in_words(holder.mode).into(),
                 holder.token.0.into(),
                 holder.holds.into(),
                 show_age(holder.since).into(),
+                String::from_utf8_lossy(&holder.value).into_owned().into(),
             ]);
         }
         text += "\n";
@@ -89,13 +91,16 @@ fn in_words(lock: &LockInfo, colour: bool) -> String {
     }
     if !lock.waiters.is_empty() {
         let mut table = Table::new(["WAITING", "OWNER", "MODE", "PLACE", "FOR"]);
-        for (place, waiter) in (1_usize..).zip(&lock.waiters) {
-            let what = mode_or_dash(waiter.mode);
+        for waiter in &lock.waiters {
+            let what = match waiter.upgrade {
+                true => "upgrade".to_owned(),
+                false => mode_in_words(waiter.mode),
+            };
             table.row([
                 waiter.session.to_string().into(),
                 waiter.owner.as_str().into(),
-                if waiter.upgrade { "upgrade" } else { what }.into(),
-                place.into(),
+                what.into(),
+                waiter.position.into(),
                 show_age(waiter.since).into(),
             ]);
         }
@@ -109,8 +114,49 @@ fn in_words(lock: &LockInfo, colour: bool) -> String {
     text
 }
 
-fn mode_or_dash(of: Option<Mode>) -> &'static str {
-    of.map_or("-", mode)
+/// Tells whether a token is that of a present holder; the exit code.
+pub(crate) async fn validate(
+    client: &Client,
+    name: &str,
+    token: FencingToken,
+    output: &Output,
+) -> Result<u8, Failure> {
+    let valid = client.validate(name, token).await?;
+    match output.format() {
+        Format::Json => output.json(&Validated {
+            name: name.to_owned(),
+            token: token.0,
+            valid,
+        })?,
+        Format::Table => output.write(if valid { "valid\n" } else { "stale\n" })?,
+    }
+    Ok(if valid { exit::OK } else { exit::FAILED })
+}
+
+/// A mode with its numbers.
+pub(crate) fn mode_in_words(of: Option<Mode>) -> String {
+    match of {
+        None => "-".to_owned(),
+        Some(of @ (Mode::Shared | Mode::Exclusive)) => mode(of).to_owned(),
+        Some(of @ Mode::Permits { count, of: size }) => format!("{} {count}/{size}", mode(of)),
+        Some(of @ Mode::Meet { parties }) => format!("{} of {parties}", mode(of)),
+    }
+}
+
+/// How a lock is held by all its holders together, or wanted by its first waiter.
+fn used_as(lock: &LockInfo) -> String {
+    let mut held: Option<Mode> = None;
+    for mode in lock.holders.iter().filter_map(|holder| holder.mode) {
+        held = match (held, mode) {
+            (Some(Mode::Permits { count: before, .. }), Mode::Permits { count, of }) => {
+                let count = before.saturating_add(count);
+                Some(Mode::Permits { count, of })
+            }
+            _ => Some(mode),
+        };
+    }
+    let at_barrier = lock.waiters.first().and_then(|waiter| waiter.mode);
+    mode_in_words(held.or(at_barrier))
 }
 
 fn latest_token(lock: &LockInfo) -> String {

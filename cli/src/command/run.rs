@@ -1,58 +1,119 @@
-//! `lock run`: a command under a lock.
+//! `lock run`, `semaphore run` and `elect run`: a command under what is held.
 //!
-//! Invariant: the command never outlives the lock by more than [`crate::child::GRACE`], and never
-//! starts without it.
+//! Invariant: the command never outlives what is held by more than [`crate::child::GRACE`], and
+//! never starts without it.
 
-use std::{collections::BTreeMap, ffi::OsStr, time::Duration};
+use lockstep_client::{
+    AcquireError, Client, FencingToken, Leadership, LockGuard, PermitGuard, Session, SessionState,
+    Wait,
+};
 
-use lockstep_client::{AcquireError, Client, LockGuard, Session, SessionOptions, Wait};
-use tokio::time::sleep;
-
+use super::wait::{close, host, open, until};
 use crate::{
-    args::RunOptions,
+    args::{ElectRun, LockRun, RunTerms, SemaphoreRun},
     child::{Child, Ended, signals::Signals},
     exit::{Failure, SIGNAL_BASE},
     output::Output,
     span,
 };
 
-/// How long a wait is silent.
-const SILENT_WAIT: Duration = Duration::from_secs(1);
-/// Longest label that the cluster takes.
-const MAX_LABEL_BYTES: usize = 256;
+/// What a command is to run under, and how long that is waited for.
+pub(crate) struct Run {
+    name: String,
+    wanted: Wanted,
+    terms: RunTerms,
+}
+
+/// What a command is to run under.
+enum Wanted {
+    Lock { shared: bool },
+    Permits { count: u32, of: u32 },
+    Lead { value: String },
+}
+
+/// What it runs under; given back with its session.
+enum Held {
+    Lock(LockGuard),
+    Permits(PermitGuard),
+    Lead(Leadership),
+}
+
+impl Held {
+    fn token(&self) -> FencingToken {
+        match self {
+            Self::Lock(guard) => guard.token(),
+            Self::Permits(guard) => guard.token(),
+            Self::Lead(guard) => guard.token(),
+        }
+    }
+}
+
+impl From<LockRun> for Run {
+    fn from(options: LockRun) -> Self {
+        Self {
+            name: options.name,
+            wanted: Wanted::Lock {
+                shared: options.shared,
+            },
+            terms: options.terms,
+        }
+    }
+}
+
+impl From<SemaphoreRun> for Run {
+    fn from(options: SemaphoreRun) -> Self {
+        Self {
+            name: options.name,
+            wanted: Wanted::Permits {
+                count: options.permits,
+                of: options.size,
+            },
+            terms: options.terms,
+        }
+    }
+}
+
+impl From<ElectRun> for Run {
+    fn from(options: ElectRun) -> Self {
+        let host_and_process = || format!("{}/{}", host(), std::process::id());
+        Self {
+            name: options.name,
+            wanted: Wanted::Lead {
+                value: options.value.unwrap_or_else(host_and_process),
+            },
+            terms: options.terms,
+        }
+    }
+}
 
 /// Runs the command; its exit code.
 pub(crate) async fn run(
     client: &Client,
-    options: RunOptions,
+    run: impl Into<Run>,
     output: &Output,
 ) -> Result<u8, Failure> {
-    let Some((program, args)) = options.command.split_first() else {
+    let run: Run = run.into();
+    let Some((program, args)) = run.terms.command.split_first() else {
         return Err(Failure::Usage("no command is given".to_owned()));
     };
     let mut signals = Signals::listen()?;
-    let session = client
-        .open_session(SessionOptions {
-            ttl: options.ttl,
-            labels: labels(program),
-            ..SessionOptions::default()
-        })
-        .await?;
-    let acquired = acquire(&session, &options, &mut signals, output).await;
-    let guard = match acquired {
-        Ok(guard) => guard,
-        Err(failure) => {
-            close(&session, output).await;
-            return Err(failure);
-        }
-    };
+    let session = open(client, run.terms.ttl, program).await?;
+    let held = until(
+        &session,
+        run.acquire(&session),
+        &run.what(),
+        |error| run.explain(error),
+        &mut signals,
+        output,
+    )
+    .await?;
     let started = Child::start(
         program,
         args,
         [
-            ("LOCKSTEP_LOCK", guard.name().to_owned()),
-            ("LOCKSTEP_TOKEN", guard.token().to_string()),
-            ("LOCKSTEP_SESSION", guard.session_id().to_string()),
+            (run.variable(), run.name.clone()),
+            ("LOCKSTEP_TOKEN", held.token().to_string()),
+            ("LOCKSTEP_SESSION", session.id().to_string()),
         ],
     );
     let child = match started {
@@ -65,102 +126,122 @@ pub(crate) async fn run(
             });
         }
     };
-    let ended = guarded(child, &guard, &mut signals, output).await;
+    let ended = run.guard(child, &session, &mut signals, output).await;
     if ended.is_ok() {
         close(&session, output).await;
     }
     ended
 }
 
-/// Waits for the lock; a signal gives it up.
-async fn acquire(
-    session: &Session,
-    options: &RunOptions,
-    signals: &mut Signals,
-    output: &Output,
-) -> Result<LockGuard, Failure> {
-    let wait = match (options.try_, options.timeout) {
-        (true, _) => Wait::Try,
-        (false, Some(limit)) => Wait::AtMost(limit),
-        (false, None) => Wait::Forever,
-    };
-    let mut request = session.lock(options.name.as_str()).wait(wait);
-    if options.shared {
-        request = request.shared();
-    }
-    let attempt = request.acquire();
-    let progress = async {
-        sleep(SILENT_WAIT).await;
-        output.progress(format_args!(
-            "waiting for lock {:?}; Ctrl-C gives up",
-            options.name
-        ));
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        acquired = attempt => acquired.map_err(|error| explain(error, options)),
-        signal = signals.ending() => Err(Failure::Interrupted { signal }),
-        () = progress => Err(Failure::Other("a wait ended without a reason".to_owned())),
-    }
-}
-
-/// The error, with what to do in this command's words.
-fn explain(error: AcquireError, options: &RunOptions) -> Failure {
-    let name = &options.name;
-    match &error {
-        AcquireError::Unavailable { .. } => Failure::NotObtained(format!(
-            "lock {name:?} is not free: `lock show {name}` says who holds it; without --try it is waited for"
-        )),
-        AcquireError::WaitTimeout { .. } => {
-            let limit = options.timeout.map(span::show).unwrap_or_default();
-            Failure::NotObtained(format!(
-                "lock {name:?} did not become free within {limit}: `lock show {name}` says who holds it"
-            ))
-        }
-        AcquireError::SessionLost(_)
-        | AcquireError::InvalidName(_)
-        | AcquireError::InvalidArgument { .. }
-        | AcquireError::Deadlock { .. }
-        | AcquireError::UpgradeRequired { .. }
-        | AcquireError::TooManyWaiters { .. }
-        | AcquireError::TooManyHolds { .. }
-        | AcquireError::Cancelled { .. }
-        | AcquireError::NoAnswer { .. }
-        | AcquireError::Other(_) => error.into(),
-    }
-}
-
-/// Lets the command run until it ends, or the lock is lost.
-async fn guarded(
-    mut child: Child,
-    guard: &LockGuard,
-    signals: &mut Signals,
-    output: &Output,
-) -> Result<u8, Failure> {
-    let lost = guard.lost();
-    tokio::pin!(lost);
-    let loss = loop {
-        tokio::select! {
-            biased;
-            loss = &mut lost => break loss,
-            signal = signals.any() => child.forward(signal, output),
-            ended = child.ended() => {
-                let ended = ended.map_err(|error| {
-                    Failure::Other(format!("cannot wait for the command: {error}"))
-                })?;
-                if guard.is_held() {
-                    return Ok(code(ended));
-                }
-                break (&mut lost).await;
+impl Run {
+    async fn acquire(&self, session: &Session) -> Result<Held, AcquireError> {
+        let name = self.name.as_str();
+        let wait = match (self.terms.try_, self.terms.timeout) {
+            (true, _) => Wait::Try,
+            (false, Some(limit)) => Wait::AtMost(limit),
+            (false, None) => Wait::Forever,
+        };
+        match &self.wanted {
+            Wanted::Lock { shared } => {
+                let request = session.lock(name).wait(wait);
+                let request = if *shared { request.shared() } else { request };
+                request.acquire().await.map(Held::Lock)
+            }
+            Wanted::Permits { count, of } => {
+                let request = session.semaphore(name, *of).permits(*count).wait(wait);
+                request.acquire().await.map(Held::Permits)
+            }
+            Wanted::Lead { value } => {
+                let request = session.election(name).wait(wait);
+                request.campaign(value.as_str()).await.map(Held::Lead)
             }
         }
-    };
-    output.hint(format_args!("the lock is lost: ending the command"));
-    child.end(output).await;
-    Err(Failure::LockLost(format!(
-        "lock {:?} was lost: {loss}; others may have had it while the command was ending",
-        guard.name()
-    )))
+    }
+
+    /// Which variable tells the command under what it runs.
+    const fn variable(&self) -> &'static str {
+        match self.wanted {
+            Wanted::Lock { .. } => "LOCKSTEP_LOCK",
+            Wanted::Permits { .. } => "LOCKSTEP_SEMAPHORE",
+            Wanted::Lead { .. } => "LOCKSTEP_ELECTION",
+        }
+    }
+
+    /// What it runs under, in words.
+    fn what(&self) -> String {
+        let name = &self.name;
+        match self.wanted {
+            Wanted::Lock { .. } => format!("lock {name:?}"),
+            Wanted::Permits { .. } => format!("semaphore {name:?}"),
+            Wanted::Lead { .. } => format!("the lead of {name:?}"),
+        }
+    }
+
+    /// The error, with what to do in this command's words.
+    fn explain(&self, error: AcquireError) -> Failure {
+        let what = self.what();
+        let look = match self.wanted {
+            Wanted::Lock { .. } | Wanted::Permits { .. } => format!("lock show {}", self.name),
+            Wanted::Lead { .. } => format!("elect show {}", self.name),
+        };
+        match &error {
+            AcquireError::Unavailable { .. } => Failure::NotObtained(format!(
+                "{what} is not free: `{look}` says who holds it; without --try it is waited for"
+            )),
+            AcquireError::WaitTimeout { .. } => {
+                let limit = self.terms.timeout.map(span::show).unwrap_or_default();
+                Failure::NotObtained(format!(
+                    "{what} did not become free within {limit}: `{look}` says who holds it"
+                ))
+            }
+            AcquireError::SessionLost(_)
+            | AcquireError::InvalidName(_)
+            | AcquireError::InvalidArgument { .. }
+            | AcquireError::Deadlock { .. }
+            | AcquireError::OtherUsage { .. }
+            | AcquireError::OtherPermits { .. }
+            | AcquireError::UpgradeRequired { .. }
+            | AcquireError::TooManyWaiters { .. }
+            | AcquireError::TooManyHolds { .. }
+            | AcquireError::Cancelled { .. }
+            | AcquireError::NoAnswer { .. }
+            | AcquireError::Other(_) => error.into(),
+        }
+    }
+
+    /// Lets the command run until it ends, or what is held is lost.
+    async fn guard(
+        &self,
+        mut child: Child,
+        session: &Session,
+        signals: &mut Signals,
+        output: &Output,
+    ) -> Result<u8, Failure> {
+        let lost = session.lost();
+        tokio::pin!(lost);
+        let loss = loop {
+            tokio::select! {
+                biased;
+                loss = &mut lost => break loss,
+                signal = signals.any() => child.forward(signal, output),
+                ended = child.ended() => {
+                    let ended = ended.map_err(|error| {
+                        Failure::Other(format!("cannot wait for the command: {error}"))
+                    })?;
+                    match session.state() {
+                        SessionState::Alive { .. } => return Ok(code(ended)),
+                        SessionState::Lost(loss) => break loss,
+                    }
+                }
+            }
+        };
+        let what = self.what();
+        output.hint(format_args!("{what} is lost: ending the command"));
+        child.end(output).await;
+        Err(Failure::LockLost(format!(
+            "{what} was lost: {loss}; others may have had it while the command was ending"
+        )))
+    }
 }
 
 fn code(ended: Ended) -> u8 {
@@ -168,32 +249,4 @@ fn code(ended: Ended) -> u8 {
         Ended::Exited(code) => code,
         Ended::Killed(signal) => SIGNAL_BASE.saturating_add(signal),
     }
-}
-
-/// Ends the session, and with it the wait or the hold. The TTL does it where this fails.
-async fn close(session: &Session, output: &Output) {
-    if let Err(error) = session.close().await {
-        output.hint(format_args!(
-            "the lock could not be released ({error}): it becomes free when its TTL is over"
-        ));
-    }
-}
-
-/// What `session ls` shows of this.
-fn labels(program: &OsStr) -> BTreeMap<String, String> {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    [
-        ("client", "lockstepctl".to_owned()),
-        ("command", program.to_string_lossy().into_owned()),
-        ("host", host.to_string_lossy().into_owned()),
-        ("pid", std::process::id().to_string()),
-    ]
-    .into_iter()
-    .map(|(key, mut value)| {
-        while value.len() > MAX_LABEL_BYTES {
-            value.pop();
-        }
-        (key.to_owned(), value)
-    })
-    .collect()
 }

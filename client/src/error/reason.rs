@@ -64,8 +64,14 @@ reasons! {
     TooManyWaiters = "TOO_MANY_WAITERS",
     /// Two holders want to upgrade.
     UpgradeDeadlock = "UPGRADE_DEADLOCK",
-    /// The wait closed a cycle.
+    /// The wait was part of a circle, and was given up to break it.
     Deadlock = "DEADLOCK",
+    /// The name is in use as something else.
+    OtherUsage = "OTHER_USAGE",
+    /// The owner holds another number of permits.
+    OtherPermits = "OTHER_PERMITS",
+    /// The changes after a watch's position are not known any more.
+    WatchCompacted = "WATCH_COMPACTED",
     /// The owner holds it shared and asked for it exclusively.
     UpgradeRequired = "UPGRADE_REQUIRED",
     /// The token is not that of a current hold.
@@ -145,6 +151,9 @@ impl Reason {
             | Self::TooManyWaiters
             | Self::UpgradeDeadlock
             | Self::Deadlock
+            | Self::OtherUsage
+            | Self::OtherPermits
+            | Self::WatchCompacted
             | Self::UpgradeRequired
             | Self::StaleToken
             | Self::WrongMode

@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
-    AcquireError, DowngradeError, ReleaseError, RenewError, UpgradeError,
+    AcquireError, DowngradeError, ProclaimError, ReleaseError, RenewError, UpgradeError,
     reason::{DOMAIN, Disposition, Reason},
 };
 use crate::session::Loss;
@@ -83,6 +83,13 @@ impl ServerError {
                 .get_details_retry_info()
                 .and_then(|info| info.retry_delay),
         }
+    }
+
+    /// Of a deadlock: the lock that was waited for, and the circle in words.
+    fn circle(&self) -> (String, String) {
+        let fact = |key| self.metadata.get(key).cloned();
+        let cycle = fact("cycle").unwrap_or_else(|| self.message.clone());
+        (fact("lock").unwrap_or_default(), cycle)
     }
 
     /// What the SDK does about it.
@@ -169,9 +176,7 @@ impl From<Failure> for AcquireError {
             Failure::NoAnswer { after } => return Self::NoAnswer { after },
             Failure::Refused(error) => error,
         };
-        let ServerError {
-            message, metadata, ..
-        } = error.clone();
+        let message = error.message.clone();
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "the others are told as they are"
@@ -180,7 +185,12 @@ impl From<Failure> for AcquireError {
             Reason::InvalidArgument => Self::InvalidArgument { message },
             Reason::LockUnavailable => Self::Unavailable { message },
             Reason::WaitTimeout => Self::WaitTimeout { message },
-            Reason::Deadlock | Reason::UpgradeDeadlock => Self::Deadlock { message, metadata },
+            Reason::Deadlock => {
+                let (lock, cycle) = error.circle();
+                Self::Deadlock { lock, cycle }
+            }
+            Reason::OtherUsage => Self::OtherUsage { message },
+            Reason::OtherPermits => Self::OtherPermits { message },
             Reason::UpgradeRequired => Self::UpgradeRequired { message },
             Reason::TooManyWaiters => Self::TooManyWaiters { message },
             Reason::TooManyHolds => Self::TooManyHolds { message },
@@ -216,6 +226,26 @@ impl From<Failure> for RenewError {
     }
 }
 
+impl From<Failure> for ProclaimError {
+    fn from(failure: Failure) -> Self {
+        let error = match failure {
+            Failure::Lost(loss) => return Self::SessionLost(loss),
+            Failure::NoAnswer { after } => return Self::NoAnswer { after },
+            Failure::Refused(error) => error,
+        };
+        let message = error.message.clone();
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the others are told as they are"
+        )]
+        match error.reason {
+            Reason::StaleToken => Self::StaleToken { message },
+            Reason::InvalidArgument => Self::InvalidArgument { message },
+            _ => Self::Other(error),
+        }
+    }
+}
+
 impl From<Failure> for UpgradeError {
     fn from(failure: Failure) -> Self {
         let error = match failure {
@@ -223,9 +253,7 @@ impl From<Failure> for UpgradeError {
             Failure::NoAnswer { after } => return Self::NoAnswer { after },
             Failure::Refused(error) => error,
         };
-        let ServerError {
-            message, metadata, ..
-        } = error.clone();
+        let message = error.message.clone();
         #[expect(
             clippy::wildcard_enum_match_arm,
             reason = "the others are told as they are"
@@ -235,7 +263,11 @@ impl From<Failure> for UpgradeError {
             Reason::WrongMode => Self::WrongMode { message },
             Reason::LockUnavailable => Self::Unavailable { message },
             Reason::WaitTimeout => Self::WaitTimeout { message },
-            Reason::Deadlock | Reason::UpgradeDeadlock => Self::Deadlock { message, metadata },
+            Reason::UpgradeDeadlock => Self::SecondUpgrade { message },
+            Reason::Deadlock => {
+                let (lock, cycle) = error.circle();
+                Self::Deadlock { lock, cycle }
+            }
             Reason::TooManyWaiters => Self::TooManyWaiters { message },
             Reason::Cancelled => Self::Cancelled { message },
             Reason::InvalidArgument => Self::InvalidArgument { message },

@@ -2,22 +2,18 @@
 //!
 //! Invariant: faults are made here and nowhere else.
 
+mod cluster;
+mod watch;
+
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
-use lockstep_proto::{
-    cluster::v1 as cluster,
-    cluster::v1::cluster_service_server::ClusterService,
-    lock::v1::{
-        self as lock, SessionRequest, SessionResponse, StreamAttached, StreamKeptAlive,
-        lock_service_server::LockService, operation::Operation as Work, session_request::Request,
-        session_response::Response, wait::Wait,
-    },
+use lockstep_proto::lock::v1::{
+    self as lock, SessionRequest, SessionResponse, StreamAttached, StreamKeptAlive,
+    lock_service_server::LockService, operation::Operation as Work, session_request::Request,
+    session_response::Response, wait::Wait,
 };
 use tokio::sync::mpsc;
-use tokio_stream::{
-    Stream as AsyncStream, StreamExt as _,
-    wrappers::{ReceiverStream, WatchStream},
-};
+use tokio_stream::{Stream as AsyncStream, wrappers::ReceiverStream};
 use tonic::{Code, Response as Reply, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -33,8 +29,8 @@ pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
 }
 
-fn status(code: Code, reason: &str, message: &str) -> Status {
-    let details = ErrorDetails::with_error_info(reason, "lockstep.dev", HashMap::new());
+fn status(code: Code, reason: &str, message: &str, facts: HashMap<String, String>) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "lockstep.dev", facts);
     Status::with_error_details(code, message, details)
 }
 
@@ -43,6 +39,7 @@ fn no_session() -> Status {
         Code::NotFound,
         "SESSION_NOT_FOUND",
         "there is no such session",
+        HashMap::new(),
     )
 }
 
@@ -137,6 +134,8 @@ impl Node {
             let mut state = shared.state.lock();
             let answers = state.table.give_up(session, serial, "WAIT_TIMEOUT");
             state.push(answers);
+            drop(state);
+            shared.changed();
         });
     }
 
@@ -208,6 +207,7 @@ fn describe(work: &Work) -> (&'static str, String, Option<Duration>) {
         Work::Renew(renew) => ("renew", renew.name.clone(), None),
         Work::Upgrade(upgrade) => ("upgrade", upgrade.name.clone(), limit(&upgrade.wait)),
         Work::Downgrade(downgrade) => ("downgrade", downgrade.name.clone(), None),
+        Work::Proclaim(proclaim) => ("proclaim", proclaim.name.clone(), None),
     }
 }
 
@@ -298,6 +298,32 @@ impl LockService for Node {
                 .filter(|_| more)
                 .map_or_else(String::new, |id| id.to_string()),
             sessions,
+        }))
+    }
+
+    type WatchStream = watch::Told;
+
+    async fn watch(
+        &self,
+        request: tonic::Request<lock::WatchRequest>,
+    ) -> Answered<Self::WatchStream> {
+        self.check_up()?;
+        let refusal = self.shared.state.lock().refuse_watches;
+        if let Some((code, reason)) = refusal {
+            return Err(status(code, reason, "the fake refuses", HashMap::new()));
+        }
+        Ok(Reply::new(self.tell(request.into_inner())))
+    }
+
+    async fn list_deadlocks(
+        &self,
+        _: tonic::Request<lock::ListDeadlocksRequest>,
+    ) -> Answered<lock::ListDeadlocksResponse> {
+        self.check_up()?;
+        let deadlocks = self.shared.state.lock().deadlocks.clone();
+        Ok(Reply::new(lock::ListDeadlocksResponse {
+            count: deadlocks.len() as u64,
+            deadlocks,
         }))
     }
 
@@ -404,133 +430,11 @@ impl LockService for Node {
     ) -> Answered<lock::DowngradeResponse> {
         not_faked()
     }
-}
 
-#[tonic::async_trait]
-impl ClusterService for Node {
-    type WatchStatusStream =
-        Pin<Box<dyn AsyncStream<Item = Result<cluster::WatchStatusResponse, Status>> + Send>>;
-    type BackupStream = WatchStream<Result<cluster::BackupResponse, Status>>;
-    type WatchPlacementStream = Pin<
-        Box<
-            dyn AsyncStream<Item = Result<cluster::WatchPlacementResponse, Status>>
-                + Send
-                + 'static,
-        >,
-    >;
-
-    async fn get_status(
+    async fn proclaim(
         &self,
-        _: tonic::Request<cluster::GetStatusRequest>,
-    ) -> Answered<cluster::GetStatusResponse> {
-        self.check_up()?;
-        let placement = self.shared.placement.borrow().clone();
-        let led = |node| placement.shards.iter().filter(|s| s.leader == node).count();
-        let nodes = placement.nodes.iter().map(|node| cluster::NodeStatus {
-            node_id: node.node_id,
-            name: format!("node-{}", node.node_id),
-            client_address: node.client_address.clone(),
-            peer_address: "127.0.0.1:7401".to_owned(),
-            version: "0.1.0".to_owned(),
-            reachable: true,
-            ready: true,
-            shards_led: u32::try_from(led(node.node_id)).unwrap_or(u32::MAX),
-            shards_held: u32::try_from(placement.shards.len()).unwrap_or(u32::MAX),
-            zone: String::new(),
-            lifecycle: cluster::NodeLifecycle::Active.into(),
-            shards_placed: u32::try_from(placement.shards.len()).unwrap_or(u32::MAX),
-        });
-        let shards = placement.shards.iter().map(|shard| cluster::ShardStatus {
-            shard: shard.shard,
-            leader: shard.leader,
-            term: 3,
-            replicas: shard
-                .replicas
-                .iter()
-                .map(|node_id| cluster::ReplicaStatus {
-                    node_id: *node_id,
-                    voter: true,
-                    matched_index: 42,
-                    lag: 0,
-                })
-                .collect(),
-            last_index: 42,
-            committed_index: 42,
-        });
-        Ok(Reply::new(cluster::GetStatusResponse {
-            cluster_id: placement.cluster_id.clone(),
-            nodes: nodes.collect(),
-            shards: shards.collect(),
-            answered_by: self.node,
-            revision: 1,
-            obstacles: Vec::new(),
-            settled: true,
-            replication_factor: 3,
-        }))
-    }
-
-    async fn watch_status(
-        &self,
-        _: tonic::Request<cluster::WatchStatusRequest>,
-    ) -> Answered<Self::WatchStatusStream> {
+        _: tonic::Request<lock::ProclaimRequest>,
+    ) -> Answered<lock::ProclaimResponse> {
         not_faked()
-    }
-
-    async fn drain_node(
-        &self,
-        _: tonic::Request<cluster::DrainNodeRequest>,
-    ) -> Answered<cluster::DrainNodeResponse> {
-        not_faked()
-    }
-
-    async fn remove_node(
-        &self,
-        _: tonic::Request<cluster::RemoveNodeRequest>,
-    ) -> Answered<cluster::RemoveNodeResponse> {
-        not_faked()
-    }
-
-    async fn replace_node(
-        &self,
-        _: tonic::Request<cluster::ReplaceNodeRequest>,
-    ) -> Answered<cluster::ReplaceNodeResponse> {
-        not_faked()
-    }
-
-    async fn activate_node(
-        &self,
-        _: tonic::Request<cluster::ActivateNodeRequest>,
-    ) -> Answered<cluster::ActivateNodeResponse> {
-        not_faked()
-    }
-
-    async fn backup(
-        &self,
-        _: tonic::Request<cluster::BackupRequest>,
-    ) -> Answered<Self::BackupStream> {
-        not_faked()
-    }
-
-    async fn restore(
-        &self,
-        _: tonic::Request<Streaming<cluster::RestoreRequest>>,
-    ) -> Answered<cluster::RestoreResponse> {
-        not_faked()
-    }
-
-    async fn transfer_leaders(
-        &self,
-        _: tonic::Request<cluster::TransferLeadersRequest>,
-    ) -> Answered<cluster::TransferLeadersResponse> {
-        not_faked()
-    }
-
-    async fn watch_placement(
-        &self,
-        _: tonic::Request<cluster::WatchPlacementRequest>,
-    ) -> Answered<Self::WatchPlacementStream> {
-        self.check_up()?;
-        let placement = WatchStream::new(self.shared.placement.subscribe());
-        Ok(Reply::new(Box::pin(placement.map(Ok))))
     }
 }

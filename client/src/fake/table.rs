@@ -3,14 +3,19 @@
 //! Invariant: requests for a lock are granted in the order in which they came, and an operation
 //! is carried out once, however often its serial comes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod queue;
+
+use std::collections::{BTreeMap, HashMap};
 
 use lockstep_proto::lock::v1::{
-    Downgraded, Grant, Grants, Holder, LockInfo, LockMode, OperationError, OperationResult,
-    Released, Renewed, Waiter, operation::Operation as Work, operation_result::Result as Answer,
-    wait::Wait,
+    AcquireOperation, ChangeKind, Downgraded, Holder, LockInfo, LockMode, LockSpec, OperationError,
+    OperationResult, Proclaimed, Released, Renewed, Waiter, operation::Operation as Work,
+    operation_result::Result as Answer, wait::Wait,
 };
 use tonic::Code;
+
+use self::queue::{Waiting, usage};
+use super::history::History;
 
 /// A hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,17 +30,12 @@ pub struct Hold {
     pub token: u64,
     /// How often.
     pub holds: u32,
-}
-
-/// A request that waits.
-#[derive(Clone, Debug)]
-struct Waiting {
-    session: u64,
-    serial: u64,
-    owner: String,
-    locks: Vec<(String, LockMode)>,
-    /// The shared hold's token.
-    upgrade: Option<u64>,
+    /// Of a semaphore: how many permits it has.
+    pub permits: u32,
+    /// Of a semaphore: how many there are.
+    pub size: u32,
+    /// What it says.
+    pub value: Vec<u8>,
 }
 
 /// An answer, and the stream to send it on.
@@ -55,6 +55,8 @@ pub struct Table {
     /// The stream that an operation came on last.
     origins: HashMap<(u64, u64), u64>,
     pushes: Vec<Push>,
+    /// Of the holds.
+    pub history: History,
 }
 
 impl Table {
@@ -73,16 +75,22 @@ impl Table {
     /// A lock as it is shown.
     #[must_use]
     pub fn show(&self, name: &str) -> LockInfo {
-        let waiters: Vec<Waiter> = self
-            .waiting
-            .iter()
-            .filter(|waiting| waiting.wants(name))
-            .map(|waiting| Waiter {
-                session_id: waiting.session,
-                owner: waiting.owner.clone(),
-                mode: LockMode::Exclusive.into(),
-                upgrade: waiting.upgrade.is_some(),
-                since_ms: 1_700_000_001_000,
+        let waiting = self.waiting.iter().filter(|waiting| waiting.wants(name));
+        let waiters: Vec<Waiter> = (1..)
+            .zip(waiting)
+            .map(|(position, waiting)| {
+                let spec = waiting.locks.iter().find(|spec| spec.name == name);
+                let spec = spec.cloned().unwrap_or_default();
+                Waiter {
+                    session_id: waiting.session,
+                    owner: waiting.owner.clone(),
+                    mode: spec.mode,
+                    upgrade: waiting.upgrade.is_some(),
+                    since_ms: 1_700_000_001_000,
+                    position,
+                    permits: spec.permits,
+                    size: spec.size,
+                }
             })
             .collect();
         let holders = self.holders(name).iter().map(|hold| Holder {
@@ -92,10 +100,13 @@ impl Table {
             token: hold.token,
             holds: hold.holds,
             since_ms: 1_700_000_000_000,
+            value: hold.value.clone(),
+            permits: hold.permits,
+            size: hold.size,
         });
         LockInfo {
             name: name.to_owned(),
-            shard: 1,
+            shard: self.history.shard_of(name),
             holders: holders.collect(),
             waiter_count: u32::try_from(waiters.len()).unwrap_or(u32::MAX),
             waiters,
@@ -110,12 +121,22 @@ impl Table {
 
     /// Makes somebody else hold a lock exclusively.
     pub fn occupy(&mut self, name: &str, session: u64) {
-        self.grant(name, session, "", LockMode::Exclusive, None);
+        self.occupy_saying(name, session, b"");
+    }
+
+    /// As [`Self::occupy`], and say something.
+    pub fn occupy_saying(&mut self, name: &str, session: u64, value: &[u8]) {
+        let spec = LockSpec {
+            name: name.to_owned(),
+            mode: LockMode::Exclusive.into(),
+            ..LockSpec::default()
+        };
+        self.grant(&spec, session, "", value, None);
     }
 
     /// Makes that somebody give it back; the next are granted.
     pub(super) fn vacate(&mut self, name: &str) -> Vec<Push> {
-        self.holds.remove(name);
+        self.remove_holds(|of, _| of == name);
         self.settle();
         std::mem::take(&mut self.pushes)
     }
@@ -153,32 +174,14 @@ impl Table {
     /// Releases all that a session holds and wants.
     pub(super) fn end_session(&mut self, session: u64) -> Vec<Push> {
         self.waiting.retain(|waiting| waiting.session != session);
-        for holds in self.holds.values_mut() {
-            holds.retain(|hold| hold.session != session);
-        }
+        self.remove_holds(|_, hold| hold.session == session);
         self.settle();
         std::mem::take(&mut self.pushes)
     }
 
     fn carry_out(&mut self, session: u64, serial: u64, work: &Work) {
         match work {
-            Work::Acquire(acquire) => {
-                let locks = acquire
-                    .locks
-                    .iter()
-                    .map(|lock| (lock.name.clone(), lock.mode()))
-                    .collect();
-                self.wait(
-                    Waiting {
-                        session,
-                        serial,
-                        owner: acquire.owner.clone(),
-                        locks,
-                        upgrade: None,
-                    },
-                    matches!(&acquire.wait, Some(wait) if matches!(wait.wait, Some(Wait::NoWait(_)))),
-                );
-            }
+            Work::Acquire(acquire) => self.acquire(session, serial, acquire),
             Work::Upgrade(upgrade) => {
                 let Some(hold) = self.find(session, &upgrade.name, upgrade.token) else {
                     return self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN");
@@ -187,28 +190,28 @@ impl Table {
                     session,
                     serial,
                     owner: hold.owner.clone(),
-                    locks: vec![(upgrade.name.clone(), LockMode::Exclusive)],
+                    locks: vec![LockSpec {
+                        name: upgrade.name.clone(),
+                        mode: LockMode::Exclusive.into(),
+                        ..LockSpec::default()
+                    }],
+                    value: hold.value.clone(),
                     upgrade: Some(upgrade.token),
                 };
                 let second = |w: &Waiting| w.upgrade.is_some() && w.wants(&upgrade.name);
                 if self.waiting.iter().any(second) {
                     return self.refuse(session, serial, Code::Aborted, "UPGRADE_DEADLOCK");
                 }
-                let no_wait = matches!(&upgrade.wait, Some(wait) if matches!(wait.wait, Some(Wait::NoWait(_))));
-                self.wait(waiting, no_wait);
+                self.wait(waiting, is_no_wait(upgrade.wait.as_ref()));
             }
             Work::Release(release) => {
-                let holds = self.holds.entry(release.name.clone()).or_default();
-                let Some(hold) = holds
-                    .iter_mut()
-                    .find(|h| (h.session, h.token) == (session, release.token))
-                else {
+                let Some(hold) = self.find(session, &release.name, release.token) else {
                     return self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN");
                 };
                 hold.holds -= 1;
                 let left = hold.holds;
-                holds.retain(|hold| hold.holds > 0);
                 self.answer(session, serial, Answer::Released(Released { holds: left }));
+                self.remove_holds(|_, hold| hold.holds == 0);
                 self.settle();
             }
             Work::Renew(renew) => match self.find(session, &renew.name, renew.token) {
@@ -221,112 +224,66 @@ impl Table {
                 match self.find(session, &downgrade.name, downgrade.token) {
                     Some(hold) => {
                         hold.mode = LockMode::Shared;
-                        let token = hold.token;
+                        let (token, hold) = (hold.token, hold.clone());
+                        self.history
+                            .note(ChangeKind::Converted, &downgrade.name, &hold);
                         self.answer(session, serial, Answer::Downgraded(Downgraded { token }));
                         self.settle();
                     }
                     None => self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN"),
                 }
             }
-        }
-    }
-
-    fn wait(&mut self, waiting: Waiting, no_wait: bool) {
-        let (session, serial) = (waiting.session, waiting.serial);
-        self.waiting.push(waiting);
-        self.settle();
-        let still = self
-            .waiting
-            .iter()
-            .position(|w| (w.session, w.serial) == (session, serial));
-        if let (true, Some(at)) = (no_wait, still) {
-            self.waiting.remove(at);
-            self.refuse(
-                session,
-                serial,
-                Code::FailedPrecondition,
-                "LOCK_UNAVAILABLE",
-            );
-        }
-    }
-
-    /// Grants all that can be granted, in order.
-    fn settle(&mut self) {
-        let mut blocked = HashSet::new();
-        let mut left = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            let free = waiting.locks.iter().all(|(name, mode)| {
-                // An upgrade goes before those that wait for its own hold.
-                (waiting.upgrade.is_some() || !blocked.contains(name))
-                    && self.holders(name).iter().all(|hold| {
-                        let own = hold.session == waiting.session && hold.owner == waiting.owner;
-                        own || (hold.mode, *mode) == (LockMode::Shared, LockMode::Shared)
-                    })
-            });
-            if !free {
-                blocked.extend(waiting.locks.iter().map(|(name, _)| name.clone()));
-                left.push(waiting);
-                continue;
-            }
-            let grants = waiting
-                .locks
-                .iter()
-                .map(|(name, mode)| {
-                    self.grant(
-                        name,
-                        waiting.session,
-                        &waiting.owner,
-                        *mode,
-                        waiting.upgrade,
-                    )
-                })
-                .collect();
-            let answer = Answer::Granted(Grants { grants });
-            self.answer(waiting.session, waiting.serial, answer);
-        }
-        self.waiting = left;
-        self.holds.retain(|_, holds| !holds.is_empty());
-    }
-
-    fn grant(
-        &mut self,
-        name: &str,
-        session: u64,
-        owner: &str,
-        mode: LockMode,
-        upgrade: Option<u64>,
-    ) -> Grant {
-        let holds = self.holds.entry(name.to_owned()).or_default();
-        let own = holds
-            .iter_mut()
-            .find(|hold| hold.session == session && hold.owner == owner);
-        let hold = match (own, upgrade) {
-            (Some(hold), None) => {
-                hold.holds += 1;
-                hold.clone()
-            }
-            (own, _) => {
-                self.last_token += 1;
-                let hold = Hold {
-                    session,
-                    owner: owner.to_owned(),
-                    mode,
-                    token: self.last_token,
-                    holds: own.as_ref().map_or(1, |hold| hold.holds),
-                };
-                match own {
-                    Some(own) => *own = hold.clone(),
-                    None => holds.push(hold.clone()),
+            Work::Proclaim(proclaim) => match self.find(session, &proclaim.name, proclaim.token) {
+                Some(hold) => {
+                    hold.value.clone_from(&proclaim.value);
+                    let hold = hold.clone();
+                    self.history
+                        .note(ChangeKind::Proclaimed, &proclaim.name, &hold);
+                    self.answer(session, serial, Answer::Proclaimed(Proclaimed {}));
                 }
-                hold
-            }
-        };
-        Grant {
-            name: name.to_owned(),
-            mode: hold.mode.into(),
-            token: hold.token,
-            holds: hold.holds,
+                None => self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN"),
+            },
         }
+    }
+
+    fn acquire(&mut self, session: u64, serial: u64, acquire: &AcquireOperation) {
+        let mut locks = acquire.locks.clone();
+        for spec in &mut locks {
+            if spec.mode() == LockMode::Semaphore {
+                spec.permits = spec.permits.max(1);
+            }
+        }
+        if locks.iter().any(|spec| self.is_used_otherwise(spec)) {
+            return self.refuse(session, serial, Code::FailedPrecondition, "OTHER_USAGE");
+        }
+        let waiting = Waiting {
+            session,
+            serial,
+            owner: acquire.owner.clone(),
+            locks,
+            value: acquire.value.clone(),
+            upgrade: None,
+        };
+        self.wait(waiting, is_no_wait(acquire.wait.as_ref()));
+    }
+
+    fn is_used_otherwise(&self, spec: &LockSpec) -> bool {
+        let wanted = usage(spec.mode(), spec.size);
+        let held = self.holders(&spec.name).iter();
+        let waited = self.waiting.iter().flat_map(|waiting| &waiting.locks);
+        let waited = waited.filter(|other| other.name == spec.name);
+        held.map(|hold| usage(hold.mode, hold.size))
+            .chain(waited.map(|other| usage(other.mode(), other.size)))
+            .any(|present| present != wanted)
+    }
+
+    fn remove_holds(&mut self, which: impl Fn(&str, &Hold) -> bool) {
+        for (name, holds) in &mut self.holds {
+            for hold in holds.extract_if(.., |hold| which(name, hold)) {
+                self.history.note(ChangeKind::Released, name, &hold);
+            }
+        }
+        self.holds.retain(|_, holds| !holds.is_empty());
     }
 
     fn find(&mut self, session: u64, name: &str, token: u64) -> Option<&mut Hold> {
@@ -352,18 +309,24 @@ impl Table {
     }
 }
 
-impl Waiting {
-    fn wants(&self, name: &str) -> bool {
-        self.locks.iter().any(|(wanted, _)| wanted == name)
-    }
+fn is_no_wait(wait: Option<&lockstep_proto::lock::v1::Wait>) -> bool {
+    wait.is_some_and(|wait| matches!(wait.wait, Some(Wait::NoWait(_))))
 }
 
 /// An error in a stream.
 pub(super) fn refusal(code: Code, reason: &str) -> Answer {
+    let facts: &[(&str, &str)] = match reason {
+        "DEADLOCK" => &[("lock", "a"), ("cycle", "one waits for the other")],
+        _ => &[],
+    };
+    let facts = facts.iter();
     Answer::Error(OperationError {
         code: code.into(),
         reason: reason.to_owned(),
         message: format!("the fake says {reason}"),
-        ..OperationError::default()
+        metadata: facts
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect(),
+        retry_after_ms: 0,
     })
 }

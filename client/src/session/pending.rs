@@ -116,8 +116,10 @@ pub(crate) fn changed_token(outcome: Option<&Outcome>) -> Option<FencingToken> {
             grants.grants.first().map(|grant| FencingToken(grant.token))
         }
         Some(Ok(Answer::Downgraded(downgraded))) => Some(FencingToken(downgraded.token)),
-        Some(Ok(Answer::Released(_) | Answer::Renewed(_) | Answer::Error(_)) | Err(_)) | None => {
-            None
-        }
+        Some(
+            Ok(Answer::Released(_) | Answer::Renewed(_) | Answer::Proclaimed(_) | Answer::Error(_))
+            | Err(_),
+        )
+        | None => None,
     }
 }

@@ -11,8 +11,8 @@ use lockstep_drill::{
     cluster::ClusterOptions,
     console::say,
     drill::{
-        DrillOptions, ForeignOptions, Outcome, driver_kill, kill, load, lose_disk, partition,
-        pause, recover, restore, roll, scale,
+        DrillOptions, ForeignOptions, Outcome, deadlock, driver_kill, kill, load, lose_disk,
+        partition, pause, recover, restore, roll, scale,
     },
 };
 
@@ -40,6 +40,8 @@ enum Drill {
     LoseDisk(Asked),
     /// Kills the node that drives the placement, at each step of a move.
     DriverKill(Asked),
+    /// Closes circles of waits, on a calm cluster and while leaders are killed.
+    Deadlock(Asked),
     /// Loses two of three nodes for good, and makes a new cluster of the third.
     Recover(Asked),
     /// Loses the whole cluster, and restores a backup into a new one.
@@ -128,6 +130,7 @@ async fn run(drill: &Drill) -> anyhow::Result<Outcome> {
         Drill::Roll(asked) => roll(asked.options(), cluster("roll")).await,
         Drill::LoseDisk(asked) => lose_disk(asked.options(), cluster("lose-disk")).await,
         Drill::DriverKill(asked) => driver_kill(asked.options(), cluster("driver-kill")).await,
+        Drill::Deadlock(asked) => deadlock(asked.options(), cluster("deadlock")).await,
         Drill::Recover(asked) => recover(asked.options(), cluster("recover")).await,
         Drill::Restore(asked) => restore(asked.options(), cluster("restore")).await,
         Drill::Load(asked) => {
@@ -154,6 +157,7 @@ fn conclude(drill: &Drill, outcome: &Outcome) -> anyhow::Result<ExitCode> {
         | Drill::LoseDisk(_)
         | Drill::DriverKill(_)
         | Drill::Recover(_)
+        | Drill::Deadlock(_)
         | Drill::Restore(_) => outcome.figures.publish()?,
         // It runs where the cluster is, which may be a container that cannot write.
         Drill::Load(_) => outcome.figures.print()?,

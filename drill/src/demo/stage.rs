@@ -92,11 +92,7 @@ impl Program {
 
     /// Asks in the background.
     pub(super) fn ask(&self, lock: &str, mode: Mode) -> Asked {
-        let request = self.session.lock(lock);
-        let request = match mode {
-            Mode::Shared => request.shared(),
-            Mode::Exclusive => request,
-        };
+        let request = self.session.lock(lock).mode(mode);
         Asked {
             name: self.name,
             answer: tokio::spawn(request.acquire()),

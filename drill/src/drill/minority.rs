@@ -39,11 +39,13 @@ impl MinorityRequest {
                 locks: vec![LockSpec {
                     name: format!("minority/{salt}"),
                     mode: LockMode::Exclusive.into(),
+                    ..LockSpec::default()
                 }],
                 owner: String::new(),
                 wait: Some(Wait {
                     wait: Some(wait::Wait::TimeoutMs(1)),
                 }),
+                ..AcquireOperation::default()
             }),
         }))
     }

@@ -197,6 +197,8 @@ const fn acquired(error: &AcquireError) -> Acquired {
         AcquireError::InvalidName(_)
         | AcquireError::InvalidArgument { .. }
         | AcquireError::Deadlock { .. }
+        | AcquireError::OtherUsage { .. }
+        | AcquireError::OtherPermits { .. }
         | AcquireError::UpgradeRequired { .. }
         | AcquireError::TooManyWaiters { .. }
         | AcquireError::TooManyHolds { .. }

@@ -3,6 +3,7 @@
 
 mod nodes;
 mod raw;
+mod shapes;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -88,6 +89,7 @@ fn exclusive(name: &str) -> AcquireOperation {
         wait: Some(Wait {
             wait: Some(wait::Wait::TimeoutMs(1_000)),
         }),
+        ..AcquireOperation::default()
     }
 }
 
@@ -95,6 +97,7 @@ fn spec(name: &str, mode: i32) -> LockSpec {
     LockSpec {
         name: name.to_owned(),
         mode,
+        ..LockSpec::default()
     }
 }
 
@@ -114,6 +117,7 @@ async fn every_rpc_refuses_bad_input_in_words() -> anyhow::Result<()> {
         acquisitions(&mut client, session, &mut findings).await;
         holds(&mut client, session, &mut findings).await?;
         questions(&mut client, &mut findings).await;
+        shapes::check(&mut client, session, &mut findings).await;
         nodes::check(cluster, &mut findings).await?;
         streams(&mut client, session, &mut findings).await?;
         wire(cluster, &mut findings).await?;

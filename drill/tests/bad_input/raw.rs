@@ -10,7 +10,7 @@ use tonic::{
 };
 
 /// Those with fields that can be malformed.
-pub(crate) const CLIENT_METHODS: [&str; 18] = [
+pub(crate) const CLIENT_METHODS: [&str; 21] = [
     "/lockstep.lock.v1.LockService/OpenSession",
     "/lockstep.lock.v1.LockService/KeepAlive",
     "/lockstep.lock.v1.LockService/CloseSession",
@@ -24,6 +24,9 @@ pub(crate) const CLIENT_METHODS: [&str; 18] = [
     "/lockstep.lock.v1.LockService/Validate",
     "/lockstep.lock.v1.LockService/GetLock",
     "/lockstep.lock.v1.LockService/ListLocks",
+    "/lockstep.lock.v1.LockService/Proclaim",
+    "/lockstep.lock.v1.LockService/Watch",
+    "/lockstep.lock.v1.LockService/ListDeadlocks",
     "/lockstep.cluster.v1.ClusterService/DrainNode",
     "/lockstep.cluster.v1.ClusterService/RemoveNode",
     "/lockstep.cluster.v1.ClusterService/ReplaceNode",
@@ -32,7 +35,7 @@ pub(crate) const CLIENT_METHODS: [&str; 18] = [
 ];
 
 /// What nodes say to each other.
-pub(crate) const PEER_METHODS: [&str; 13] = [
+pub(crate) const PEER_METHODS: [&str; 15] = [
     "/lockstep.raft.v1.PeerService/Append",
     "/lockstep.raft.v1.PeerService/Heartbeat",
     "/lockstep.raft.v1.PeerService/Vote",
@@ -46,6 +49,8 @@ pub(crate) const PEER_METHODS: [&str; 13] = [
     "/lockstep.raft.v1.PeerService/Follow",
     "/lockstep.raft.v1.PeerService/ChangeReplicas",
     "/lockstep.raft.v1.PeerService/HandOver",
+    "/lockstep.raft.v1.PeerService/ReadShard",
+    "/lockstep.raft.v1.PeerService/WatchShard",
 ];
 
 /// Bytes that are no protobuf message.

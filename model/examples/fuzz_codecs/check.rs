@@ -126,7 +126,7 @@ fn caught<T>(what: &str, act: impl FnOnce() -> Result<T, String>) -> Result<T, S
 enum Decoded {
     Batch(Batch),
     Query(Query),
-    Machine(Machine),
+    Machine(Box<Machine>),
     /// Nothing that anything can be done with.
     Value,
 }
@@ -192,7 +192,7 @@ fn decode(format: Format, input: &[u8]) -> Result<Option<Decoded>, String> {
             round_trip(input, Answer::decode, Answer::encode)?.map(|_| Decoded::Value)
         }
         Format::Snapshot => round_trip(input, restore, |machine| machine.0.snapshot())?
-            .map(|machine| Decoded::Machine(machine.0)),
+            .map(|machine| Decoded::Machine(Box::new(machine.0))),
     })
 }
 

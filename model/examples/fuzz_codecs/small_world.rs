@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Applied, Batch, ClusterId, Command, Effect, LockName, Machine, MetaCommand, Millis, NodeId,
-    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
+    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, Timestamp, Value,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement::place,
@@ -56,7 +56,9 @@ impl SmallWorld {
         self.batches += 1;
         let batch = self.batch(rng);
         let sessions: Vec<Option<SessionId>> = batch.commands.iter().map(asker).collect();
-        let Applied { outcomes, effects } = self.machine.apply(batch);
+        let Applied {
+            outcomes, effects, ..
+        } = self.machine.apply(batch);
         for (outcome, session) in outcomes.into_iter().zip(sessions) {
             if let (Outcome::Done(reply), Some(session)) = (outcome, session) {
                 self.learn(session, reply);
@@ -100,6 +102,7 @@ impl SmallWorld {
             1 => Command::AttachSession {
                 session,
                 priority: Priority(rng.random_range(-2..3)),
+                opened: self.at,
                 not_after: self.at.plus(Millis(1_000)),
             },
             2 => self.session_command(session, rng),
@@ -108,6 +111,7 @@ impl SmallWorld {
                 owner: owner(rng),
                 locks: locks(rng),
                 wait: wait(rng),
+                value: Value::new(&vec![7; rng.random_range(0..9)]).unwrap_or_default(),
             },
             9 => Command::CancelWait {
                 session,
@@ -210,6 +214,8 @@ const fn asker(command: &Command) -> Option<SessionId> {
         | Command::AttachSession { .. }
         | Command::DetachSession { .. }
         | Command::CancelWait { .. }
+        | Command::Proclaim { .. }
+        | Command::AbortWait { .. }
         | Command::Release { .. }
         | Command::UndoAcquire { .. }
         | Command::Downgrade { .. }
@@ -230,10 +236,11 @@ fn locks(rng: &mut TestRng) -> Vec<LockSpec> {
     (first..first + count)
         .filter_map(|number| {
             let letter = char::from(b'a' + number % LOCKS);
-            let mode = if rng.random() {
-                Mode::Shared
-            } else {
-                Mode::Exclusive
+            let mode = match rng.random_range(0..7) {
+                0..3 => Mode::Shared,
+                3 => Mode::Permits { count: 1, of: 2 },
+                4 => Mode::Meet { parties: 2 },
+                _ => Mode::Exclusive,
             };
             let name = LockName::new(&letter.to_string()).ok()?;
             Some(LockSpec { name, mode })

@@ -4,8 +4,8 @@
 
 use super::{Decode, DecodeError, Encode, Reader, put_text};
 use crate::id::{
-    ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionEpoch,
-    SessionId, ShardId, Timestamp,
+    ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, Serial,
+    SessionEpoch, SessionId, ShardId, Timestamp, WaitEpoch,
 };
 
 macro_rules! as_inner {
@@ -31,8 +31,26 @@ as_inner!(
     FencingToken,
     SessionEpoch,
     Priority,
-    Serial
+    Serial,
+    WaitEpoch,
+    Revision
 );
+
+impl Encode for Party {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.session.encode_into(out);
+        self.owner.encode_into(out);
+    }
+}
+
+impl Decode for Party {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            session: Decode::decode_from(input)?,
+            owner: Decode::decode_from(input)?,
+        })
+    }
+}
 
 impl Encode for SessionId {
     fn encode_into(&self, out: &mut Vec<u8>) {

@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{
     codec::{
-        Decode, DecodeError, Encode, Reader, check_bounds, decode_versioned, encode_versioned,
+        Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, check_count,
+        decode_versioned, encode_versioned,
     },
+    deadlock::MAX_CYCLE,
     id::{FencingToken, LockName, Millis, NodeId},
     meta::{MAX_VOTERS, NodeRecord},
     shard::LAST_START,
@@ -69,6 +71,8 @@ mod tag {
     pub(super) const EXPIRE_WAITS: u8 = 15;
     pub(super) const META: u8 = 16;
     pub(super) const RAISE_TOKENS: u8 = 17;
+    pub(super) const PROCLAIM: u8 = 18;
+    pub(super) const ABORT_WAIT: u8 = 19;
 
     pub(super) const META_FOUND: u8 = 1;
     pub(super) const META_DESCRIBE_NODE: u8 = 2;
@@ -101,57 +105,39 @@ impl Encode for Command {
                 ttl,
                 priority,
                 labels,
-            } => {
-                out.push(tag::OPEN_SESSION);
-                session.encode_into(out);
-                ttl.encode_into(out);
-                priority.encode_into(out);
-                labels.encode_into(out);
-            }
-            Self::ResumeSession { session } => {
-                out.push(tag::RESUME_SESSION);
-                session.encode_into(out);
-            }
-            Self::TouchShard { session, shard } => {
-                out.push(tag::TOUCH_SHARD);
-                session.encode_into(out);
-                shard.encode_into(out);
-            }
+            } => put(out, tag::OPEN_SESSION, &[session, ttl, priority, labels]),
+            Self::ResumeSession { session } => put(out, tag::RESUME_SESSION, &[session]),
+            Self::TouchShard { session, shard } => put(out, tag::TOUCH_SHARD, &[session, shard]),
             Self::CheckpointSessions { remaining } => {
-                out.push(tag::CHECKPOINT_SESSIONS);
-                remaining.encode_into(out);
+                put(out, tag::CHECKPOINT_SESSIONS, &[remaining]);
             }
-            Self::EndSession { session, reason } => {
-                out.push(tag::END_SESSION);
-                session.encode_into(out);
-                reason.encode_into(out);
-            }
+            Self::EndSession { session, reason } => put(out, tag::END_SESSION, &[session, reason]),
             Self::ShardReleased { session, shard } => {
-                out.push(tag::SHARD_RELEASED);
-                session.encode_into(out);
-                shard.encode_into(out);
+                put(out, tag::SHARD_RELEASED, &[session, shard]);
             }
             Self::AttachSession {
                 session,
                 priority,
+                opened,
                 not_after,
-            } => {
-                out.push(tag::ATTACH_SESSION);
-                session.encode_into(out);
-                priority.encode_into(out);
-                not_after.encode_into(out);
-            }
+            } => put(
+                out,
+                tag::ATTACH_SESSION,
+                &[session, priority, opened, not_after],
+            ),
             Self::DetachSession { session, reason } => {
-                out.push(tag::DETACH_SESSION);
-                session.encode_into(out);
-                reason.encode_into(out);
+                put(out, tag::DETACH_SESSION, &[session, reason]);
             }
-            Self::Meta(command) => {
-                out.push(tag::META);
-                command.encode_into(out);
-            }
+            Self::AbortWait {
+                session,
+                serial,
+                epoch,
+                cycle,
+            } => put(out, tag::ABORT_WAIT, &[session, serial, epoch, cycle]),
+            Self::CancelWait { session, serial } => put(out, tag::CANCEL_WAIT, &[session, serial]),
+            Self::Meta(command) => put(out, tag::META, &[command]),
             Self::Acquire { .. }
-            | Self::CancelWait { .. }
+            | Self::Proclaim { .. }
             | Self::Release { .. }
             | Self::UndoAcquire { .. }
             | Self::Upgrade { .. }
@@ -170,7 +156,7 @@ fn put(out: &mut Vec<u8>, tag: u8, fields: &[&dyn Encode]) {
     }
 }
 
-/// The second half of [`Command`]'s encoding: the commands about locks.
+/// The second half of [`Command`]'s encoding: what clients ask of locks, and what follows.
 fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
     match command {
         Command::Acquire {
@@ -178,11 +164,17 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
             owner,
             locks,
             wait,
+            value,
         } => {
-            put(out, tag::ACQUIRE, &[request, owner, locks, wait]);
+            put(out, tag::ACQUIRE, &[request, owner, locks, wait, value]);
         }
-        Command::CancelWait { session, serial } => {
-            put(out, tag::CANCEL_WAIT, &[session, serial]);
+        Command::Proclaim {
+            request,
+            name,
+            token,
+            value,
+        } => {
+            put(out, tag::PROCLAIM, &[request, name, token, value]);
         }
         Command::Release {
             request,
@@ -224,6 +216,8 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
         | Command::ShardReleased { .. }
         | Command::AttachSession { .. }
         | Command::DetachSession { .. }
+        | Command::AbortWait { .. }
+        | Command::CancelWait { .. }
         | Command::Meta(_) => {}
     }
 }
@@ -258,6 +252,7 @@ impl Decode for Command {
             tag::ATTACH_SESSION => Self::AttachSession {
                 session: Decode::decode_from(input)?,
                 priority: Decode::decode_from(input)?,
+                opened: Decode::decode_from(input)?,
                 not_after: Decode::decode_from(input)?,
             },
             tag::DETACH_SESSION => Self::DetachSession {
@@ -278,6 +273,19 @@ fn decode_lock_command(tag: u8, input: &mut Reader<'_>) -> Result<Command, Decod
             owner: Decode::decode_from(input)?,
             locks: locks(input)?,
             wait: Decode::decode_from(input)?,
+            value: Decode::decode_from(input)?,
+        },
+        tag::PROCLAIM => Command::Proclaim {
+            request: Decode::decode_from(input)?,
+            name: Decode::decode_from(input)?,
+            token: Decode::decode_from(input)?,
+            value: Decode::decode_from(input)?,
+        },
+        tag::ABORT_WAIT => Command::AbortWait {
+            session: Decode::decode_from(input)?,
+            serial: Decode::decode_from(input)?,
+            epoch: Decode::decode_from(input)?,
+            cycle: bounded_list(input, "number of waits", 1, MAX_CYCLE)?,
         },
         tag::CANCEL_WAIT => Command::CancelWait {
             session: Decode::decode_from(input)?,
@@ -448,27 +456,6 @@ fn locks(input: &mut Reader<'_>) -> Result<Vec<LockSpec>, DecodeError> {
             what: "an acquisition names a lock twice",
         })
     }
-}
-
-fn bounded_list<T: Decode>(
-    input: &mut Reader<'_>,
-    what: &'static str,
-    min: usize,
-    max: usize,
-) -> Result<Vec<T>, DecodeError> {
-    check_count(what, input, min, max)?;
-    Decode::decode_from(input)
-}
-
-/// Checks the count that comes next, before anything of the list is read.
-fn check_count(
-    what: &'static str,
-    input: &Reader<'_>,
-    min: usize,
-    max: usize,
-) -> Result<(), DecodeError> {
-    let count = input.clone().count()?;
-    check_bounds(what, count as u64, min as u64, max as u64)
 }
 
 fn check_length(what: &'static str, text: &str, max: usize) -> Result<(), DecodeError> {

@@ -6,8 +6,10 @@
 use super::{Answer, ClusterView, HolderView, LockView, MAX_PAGE, Query, SessionView, WaiterView};
 use crate::{
     codec::{
-        Decode, DecodeError, Encode, Reader, check_bounds, decode_versioned, encode_versioned,
+        Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, decode_versioned,
+        encode_versioned, fields,
     },
+    deadlock::{MAX_ASKED, MAX_CYCLE},
     id::MAX_LOCK_NAME_BYTES,
 };
 
@@ -76,6 +78,20 @@ impl Encode for Query {
                 limit.encode_into(out);
             }
             Self::Cluster => out.push(5),
+            Self::Touched { sessions } => {
+                out.push(6);
+                sessions.encode_into(out);
+            }
+            Self::Waits { parties } => {
+                out.push(7);
+                parties.encode_into(out);
+            }
+            Self::Stand { edges } => {
+                out.push(8);
+                edges.encode_into(out);
+            }
+            Self::Deadlocks => out.push(9),
+            Self::Revision => out.push(10),
         }
     }
 }
@@ -101,6 +117,17 @@ impl Decode for Query {
                 limit: page_limit(input)?,
             },
             5 => Self::Cluster,
+            6 => Self::Touched {
+                sessions: bounded_list(input, "number of sessions", 0, MAX_ASKED)?,
+            },
+            7 => Self::Waits {
+                parties: bounded_list(input, "number of parties", 0, MAX_ASKED)?,
+            },
+            8 => Self::Stand {
+                edges: bounded_list(input, "number of edges", 0, MAX_CYCLE)?,
+            },
+            9 => Self::Deadlocks,
+            10 => Self::Revision,
             tag => return Err(DecodeError::UnknownTag { what: "query", tag }),
         })
     }
@@ -147,6 +174,27 @@ impl Encode for Answer {
                 view.encode_into(out);
             }
             Self::WrongShard => out.push(6),
+            Self::Touched(shards) => {
+                out.push(7);
+                shards.encode_into(out);
+            }
+            Self::Waits(waits) => {
+                out.push(8);
+                waits.encode_into(out);
+            }
+            Self::Stand(stand) => {
+                out.push(9);
+                stand.encode_into(out);
+            }
+            Self::Deadlocks { count, last } => {
+                out.push(10);
+                count.encode_into(out);
+                last.encode_into(out);
+            }
+            Self::Revision(revision) => {
+                out.push(11);
+                revision.encode_into(out);
+            }
         }
     }
 }
@@ -160,6 +208,14 @@ impl Decode for Answer {
             4 => Self::Sessions(Decode::decode_from(input)?),
             5 => Self::Cluster(Decode::decode_from(input)?),
             6 => Self::WrongShard,
+            7 => Self::Touched(Decode::decode_from(input)?),
+            8 => Self::Waits(Decode::decode_from(input)?),
+            9 => Self::Stand(Decode::decode_from(input)?),
+            10 => Self::Deadlocks {
+                count: Decode::decode_from(input)?,
+                last: Decode::decode_from(input)?,
+            },
+            11 => Self::Revision(Decode::decode_from(input)?),
             tag => {
                 return Err(DecodeError::UnknownTag {
                     what: "answer",
@@ -170,23 +226,6 @@ impl Decode for Answer {
     }
 }
 
-/// Encodes a struct as its fields in the given order.
-macro_rules! fields {
-    ($name:ident { $($field:ident),* }) => {
-        impl Encode for $name {
-            fn encode_into(&self, out: &mut Vec<u8>) {
-                let Self { $($field),* } = self;
-                $($field.encode_into(out);)*
-            }
-        }
-
-        impl Decode for $name {
-            fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-                Ok(Self { $($field: Decode::decode_from(input)?),* })
-            }
-        }
-    };
-}
 fields!(LockView {
     name,
     holders,
@@ -199,7 +238,8 @@ fields!(HolderView {
     mode,
     token,
     holds,
-    since
+    since,
+    value
 });
 fields!(WaiterView {
     session,

@@ -40,10 +40,12 @@ impl Encode for Reply {
             Self::Touched {
                 not_after,
                 priority,
+                opened,
             } => {
                 out.push(3);
                 not_after.encode_into(out);
                 priority.encode_into(out);
+                opened.encode_into(out);
             }
             Self::Granted(grants) => {
                 out.push(4);
@@ -85,6 +87,7 @@ impl Decode for Reply {
             3 => Self::Touched {
                 not_after: Decode::decode_from(input)?,
                 priority: Decode::decode_from(input)?,
+                opened: Decode::decode_from(input)?,
             },
             4 => Self::Granted(Decode::decode_from(input)?),
             5 => Self::Released {
@@ -177,6 +180,9 @@ impl Encode for Refusal {
             Self::NodeActive { node } => put(out, 27, &[node]),
             Self::NodeReplaced { node, by } => put(out, 28, &[node, by]),
             Self::NotEmpty { shard } => put(out, 29, &[shard]),
+            Self::Deadlock { name, cycle } => put(out, 30, &[name, cycle]),
+            Self::OtherUsage { name, present } => put(out, 31, &[name, present]),
+            Self::OtherPermits { name } => put(out, 32, &[name]),
         }
     }
 }
@@ -192,32 +198,7 @@ fn put(out: &mut Vec<u8>, tag: u8, fields: &[&dyn Encode]) {
 impl Decode for Refusal {
     fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match input.byte()? {
-            1 => Self::NotAttached {
-                session: Decode::decode_from(input)?,
-            },
-            2 => Self::AttachTooLate {
-                session: Decode::decode_from(input)?,
-            },
-            3 => Self::NoSession {
-                session: Decode::decode_from(input)?,
-            },
-            4 => Self::SessionEnded {
-                session: Decode::decode_from(input)?,
-                reason: Decode::decode_from(input)?,
-            },
-            5 => Self::SessionExists {
-                session: Decode::decode_from(input)?,
-            },
-            6 => Self::SerialForgotten {
-                serial: Decode::decode_from(input)?,
-                acked_below: Decode::decode_from(input)?,
-            },
-            7 => Self::SerialReused {
-                serial: Decode::decode_from(input)?,
-            },
-            8 => Self::TooManyInFlight {
-                limit: limit(input)?,
-            },
+            tag @ 1..=8 => refusal_about_sessions(tag, input)?,
             9 => Self::Unavailable {
                 name: Decode::decode_from(input)?,
             },
@@ -254,12 +235,56 @@ impl Decode for Refusal {
                 what: Decode::decode_from(input)?,
             },
             20 => Self::WrongShard,
+            30 => Self::Deadlock {
+                name: Decode::decode_from(input)?,
+                cycle: Decode::decode_from(input)?,
+            },
+            31 => Self::OtherUsage {
+                name: Decode::decode_from(input)?,
+                present: Decode::decode_from(input)?,
+            },
+            32 => Self::OtherPermits {
+                name: Decode::decode_from(input)?,
+            },
             tag => refusal_about_nodes(tag, input)?,
         })
     }
 }
 
-/// The second half of [`Refusal`]'s decoding: what the meta shard says.
+/// The first part of [`Refusal`]'s decoding: what is wrong with a session or a serial.
+fn refusal_about_sessions(tag: u8, input: &mut Reader<'_>) -> Result<Refusal, DecodeError> {
+    Ok(match tag {
+        1 => Refusal::NotAttached {
+            session: Decode::decode_from(input)?,
+        },
+        2 => Refusal::AttachTooLate {
+            session: Decode::decode_from(input)?,
+        },
+        3 => Refusal::NoSession {
+            session: Decode::decode_from(input)?,
+        },
+        4 => Refusal::SessionEnded {
+            session: Decode::decode_from(input)?,
+            reason: Decode::decode_from(input)?,
+        },
+        5 => Refusal::SessionExists {
+            session: Decode::decode_from(input)?,
+        },
+        6 => Refusal::SerialForgotten {
+            serial: Decode::decode_from(input)?,
+            acked_below: Decode::decode_from(input)?,
+        },
+        7 => Refusal::SerialReused {
+            serial: Decode::decode_from(input)?,
+        },
+        8 => Refusal::TooManyInFlight {
+            limit: limit(input)?,
+        },
+        tag => return Err(unknown(tag)),
+    })
+}
+
+/// The last part of [`Refusal`]'s decoding: what the meta shard says.
 fn refusal_about_nodes(tag: u8, input: &mut Reader<'_>) -> Result<Refusal, DecodeError> {
     Ok(match tag {
         21 => Refusal::NoSuchNode {
@@ -295,13 +320,15 @@ fn refusal_about_nodes(tag: u8, input: &mut Reader<'_>) -> Result<Refusal, Decod
         29 => Refusal::NotEmpty {
             shard: Decode::decode_from(input)?,
         },
-        tag => {
-            return Err(DecodeError::UnknownTag {
-                what: "refusal",
-                tag,
-            });
-        }
+        tag => return Err(unknown(tag)),
     })
+}
+
+const fn unknown(tag: u8) -> DecodeError {
+    DecodeError::UnknownTag {
+        what: "refusal",
+        tag,
+    }
 }
 
 fn limit(input: &mut Reader<'_>) -> Result<usize, DecodeError> {

@@ -6,8 +6,10 @@
 
 use crate::{
     command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
-    id::{FencingToken, LockName, Owner, Timestamp},
+    id::{FencingToken, LockName, Owner, Timestamp, WaitEpoch},
     lock::Arrival,
+    mode::Mode,
+    value::Value,
 };
 
 /// A request that waits.
@@ -19,6 +21,8 @@ pub(crate) struct WaitingRequest {
     pub(crate) deadline: Option<Timestamp>,
     /// Since when it waits in the present lock.
     pub(crate) since: Timestamp,
+    /// The wait in the present lock.
+    pub(crate) epoch: WaitEpoch,
     /// For what.
     pub(crate) goal: Goal,
 }
@@ -35,12 +39,24 @@ pub(crate) enum Goal {
     Upgrade { name: LockName, token: FencingToken },
 }
 
+impl Goal {
+    /// The lock in which it waits.
+    pub(crate) fn lock(&self) -> Option<&LockName> {
+        match self {
+            Self::Acquire { acquisition, .. } => acquisition.next().map(|spec| &spec.name),
+            Self::Upgrade { name, .. } => Some(name),
+        }
+    }
+}
+
 /// An acquisition under way.
 #[derive(Clone, Debug)]
 pub(crate) struct Acquisition {
     pub(crate) owner: Owner,
     /// As asked for.
     pub(crate) locks: Vec<LockSpec>,
+    /// What its holds are to say.
+    pub(crate) value: Value,
     /// Positions in `locks`, by name.
     order: Vec<u8>,
     /// How many of `order` are taken.
@@ -48,8 +64,9 @@ pub(crate) struct Acquisition {
 }
 
 impl Acquisition {
-    /// Nothing taken yet. None if there are no locks, too many, or two of one name.
-    pub(crate) fn new(owner: Owner, locks: Vec<LockSpec>) -> Option<Self> {
+    /// Nothing taken yet. None if there are no locks, too many, two of one name, or a barrier among
+    /// others.
+    pub(crate) fn new(owner: Owner, locks: Vec<LockSpec>, value: Value) -> Option<Self> {
         const { assert!(MAX_LOCKS_PER_ACQUIRE <= u8::MAX as usize) };
         if locks.is_empty() || locks.len() > MAX_LOCKS_PER_ACQUIRE {
             return None;
@@ -58,9 +75,13 @@ impl Acquisition {
         let mut order: Vec<u8> = (0_u8..).take(locks.len()).collect();
         order.sort_unstable_by_key(|at| name(*at));
         let is_distinct = order.is_sorted_by(|before, after| name(*before) < name(*after));
-        is_distinct.then_some(Self {
+        // Who waits at a barrier cannot take back that it came, so it takes nothing else.
+        let meets = |spec: &LockSpec| matches!(spec.mode, Mode::Meet { .. });
+        let is_apart = locks.len() == 1 || !locks.iter().any(meets);
+        (is_distinct && is_apart).then_some(Self {
             owner,
             locks,
+            value,
             order,
             taken: 0,
         })

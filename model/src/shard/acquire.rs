@@ -10,12 +10,15 @@ use super::{
     request::{Kind, fingerprint},
 };
 use crate::{
-    command::{LockSpec, Mode, RequestId, Wait},
+    command::{LockSpec, RequestId, Wait},
     id::{FencingToken, LockName, Owner, Serial, SessionId},
     lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
     machine::Outcome,
+    mode::Mode,
     reply::{Grant, Refusal, Reply},
     session::{Acquisition, Goal},
+    value::Value,
+    watch::ChangeKind,
 };
 
 /// Where an acquisition stands before the lock it takes next.
@@ -44,8 +47,29 @@ impl ReentryError {
                 name,
                 limit: MAX_HOLDS,
             },
+            Self::OtherPermits => Refusal::OtherPermits { name },
         }
     }
+}
+
+fn unavailable(name: &LockName) -> Refusal {
+    let name = name.to_string();
+    Refusal::Unavailable { name }
+}
+
+/// True if who comes first has to wait for others.
+const fn waits_alone(mode: Mode) -> bool {
+    match mode {
+        Mode::Shared | Mode::Exclusive | Mode::Permits { .. } => false,
+        Mode::Meet { parties } => parties > 1,
+    }
+}
+
+/// The refusal if a lock is in use as something else.
+fn other_usage(lock: &Lock, name: &LockName, mode: Mode) -> Option<Refusal> {
+    let present = lock.usage().filter(|present| *present != mode.usage())?;
+    let name = name.to_string();
+    Some(Refusal::OtherUsage { name, present })
 }
 
 impl Shard {
@@ -55,14 +79,16 @@ impl Shard {
         owner: Owner,
         locks: Vec<LockSpec>,
         wait: Wait,
+        value: Value,
     ) -> Outcome {
-        let fingerprint = fingerprint(Kind::Acquire, &[&owner, &locks, &wait]);
+        let fingerprint = fingerprint(Kind::Acquire, &[&owner, &locks, &wait, &value]);
         let RequestId {
             session, serial, ..
         } = request;
         self.once(request, fingerprint, wait, |shard| {
-            let Some(acquisition) = Acquisition::new(owner, locks) else {
-                let what = "an acquisition takes 1 to 64 locks of distinct names".to_owned();
+            let Some(acquisition) = Acquisition::new(owner, locks, value) else {
+                let what = "an acquisition takes 1 to 64 locks of distinct names, or one barrier"
+                    .to_owned();
                 return Step::refused(Refusal::Malformed { what });
             };
             if wait == Wait::Try
@@ -78,7 +104,15 @@ impl Shard {
     fn obstacle(&self, session: SessionId, acquisition: &Acquisition) -> Option<Refusal> {
         let member = self.member(session)?;
         acquisition.in_order().find_map(|LockSpec { name, mode }| {
-            let lock = self.locks.get(name)?;
+            let Some(lock) = self.locks.get(name) else {
+                return waits_alone(*mode).then(|| unavailable(name));
+            };
+            if let Some(refusal) = other_usage(lock, name, *mode) {
+                return Some(refusal);
+            }
+            if let Mode::Meet { parties } = mode {
+                return (!lock.is_met_by_one_more(*parties)).then(|| unavailable(name));
+            }
             match member.holds.get(&(name.clone(), acquisition.owner.clone())) {
                 Some(token) => lock
                     .held
@@ -86,9 +120,7 @@ impl Shard {
                     .err()
                     .map(|error| error.of(name)),
                 None if lock.is_open_to(*mode) => None,
-                None => Some(Refusal::Unavailable {
-                    name: name.to_string(),
-                }),
+                None => Some(unavailable(name)),
             }
         })
     }
@@ -102,7 +134,16 @@ impl Shard {
         mut turn: Turn,
     ) -> Step {
         while let Some(spec) = acquisition.next() {
-            let refusal = match self.take(session, &acquisition.owner, spec, turn) {
+            let present = self.locks.get(&spec.name);
+            let refusal = present.and_then(|lock| other_usage(lock, &spec.name, spec.mode));
+            if let (None, Mode::Meet { parties }) = (&refusal, spec.mode) {
+                return self.meet(session, serial, acquisition, parties);
+            }
+            let taking = match refusal {
+                Some(refusal) => Taking::Refused(refusal),
+                None => self.take(session, &acquisition, spec, turn),
+            };
+            let refusal = match taking {
                 Taking::Taken => {
                     acquisition.taken += 1;
                     turn = Turn::Arriving;
@@ -146,8 +187,15 @@ impl Shard {
     }
 
     /// Takes one lock for an acquisition under way.
-    fn take(&mut self, session: SessionId, owner: &Owner, spec: &LockSpec, turn: Turn) -> Taking {
+    fn take(
+        &mut self,
+        session: SessionId,
+        acquisition: &Acquisition,
+        spec: &LockSpec,
+        turn: Turn,
+    ) -> Taking {
         let LockSpec { name, mode } = spec;
+        let Acquisition { owner, value, .. } = acquisition;
         let Some(member) = open_member(&mut self.sessions, session) else {
             return Taking::Refused(Refusal::NotAttached { session });
         };
@@ -173,10 +221,16 @@ impl Shard {
                     since: self.now,
                     granted: 0,
                     pending: 1,
+                    permits: match mode {
+                        Mode::Permits { count, .. } => *count,
+                        Mode::Shared | Mode::Exclusive | Mode::Meet { .. } => 1,
+                    },
+                    value: value.clone(),
                 };
                 if is_free && lock.held.add(*mode, token, hold) {
                     self.last_token = token;
                     slot.insert(token);
+                    self.note(ChangeKind::Acquired, name, token);
                     Taking::Taken
                 } else {
                     Taking::Blocked
@@ -192,8 +246,7 @@ impl Shard {
         let before_last = acquisition.taken.saturating_sub(1);
         let weakened = acquisition.taken().take(before_last).find(|spec| {
             let held = self.own_hold(session, &acquisition.owner, &spec.name);
-            let mode = held.and_then(|(lock, _)| lock.held.mode());
-            spec.mode == Mode::Exclusive && mode == Some(Mode::Shared)
+            spec.mode == Mode::Exclusive && held.is_some_and(|(lock, _)| lock.held.is_shared())
         });
         if let Some(LockSpec { name, .. }) = weakened {
             let refusal = ReentryError::NeedsUpgrade.of(name);
@@ -205,7 +258,10 @@ impl Shard {
             let Some((lock, token)) = self.own_hold(session, &acquisition.owner, name) else {
                 continue;
             };
-            let mode = lock.held.mode().unwrap_or(*mode);
+            let held = lock.held.get(token);
+            let mode = held
+                .and_then(|hold| lock.held.mode_of(hold))
+                .unwrap_or(*mode);
             let Some(hold) = lock.held.get_mut(token) else {
                 continue;
             };

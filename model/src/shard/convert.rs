@@ -8,12 +8,14 @@ use super::{
     request::{Kind, fingerprint},
 };
 use crate::{
-    command::{Mode, RequestId, Wait},
+    command::{RequestId, Wait},
     id::{FencingToken, LockName},
     lock::Upgrader,
     machine::Outcome,
+    mode::Mode,
     reply::{Grant, Refusal, Reply},
     session::Goal,
+    watch::ChangeKind,
 };
 
 impl Shard {
@@ -28,7 +30,7 @@ impl Shard {
         self.once(request, fingerprint, wait, |shard| {
             match shard.granted_hold(request.session, &name, token) {
                 Err(refusal) => return Step::refused(refusal),
-                Ok((_, mode @ Mode::Exclusive)) => {
+                Ok((_, mode @ (Mode::Exclusive | Mode::Permits { .. } | Mode::Meet { .. }))) => {
                     return Step::refused(Refusal::WrongMode {
                         name: name.to_string(),
                         mode,
@@ -85,7 +87,9 @@ impl Shard {
                 .holds
                 .insert((name.clone(), hold.owner.clone()), token);
         }
-        let (name, mode, holds) = (name.clone(), Mode::Exclusive, hold.granted);
+        let (mode, holds) = (Mode::Exclusive, hold.granted);
+        self.note(ChangeKind::Converted, name, token);
+        let name = name.clone();
         Reply::Granted(vec![Grant {
             name,
             mode,
@@ -104,14 +108,17 @@ impl Shard {
         self.once(request, fingerprint, Wait::Try, |shard| {
             match shard.granted_hold(request.session, &name, token) {
                 Err(refusal) => Step::refused(refusal),
-                Ok((_, mode @ Mode::Shared)) => Step::refused(Refusal::WrongMode {
-                    name: name.to_string(),
-                    mode,
-                }),
+                Ok((_, mode @ (Mode::Shared | Mode::Permits { .. } | Mode::Meet { .. }))) => {
+                    Step::refused(Refusal::WrongMode {
+                        name: name.to_string(),
+                        mode,
+                    })
+                }
                 Ok((_, Mode::Exclusive)) => {
                     if let Some(lock) = shard.locks.get_mut(&name) {
                         lock.held.demote();
                     }
+                    shard.note(ChangeKind::Converted, &name, token);
                     shard.changed.push_back(name);
                     Step::Done(Reply::Downgraded { token })
                 }

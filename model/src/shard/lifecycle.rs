@@ -86,6 +86,7 @@ impl Shard {
                 Reply::Touched {
                     not_after,
                     priority: home.priority,
+                    opened: home.opened,
                 }
             }
         }
@@ -152,7 +153,7 @@ impl Shard {
     pub(super) fn attach_session(
         &mut self,
         session: SessionId,
-        priority: Priority,
+        role: Role,
         not_after: Timestamp,
     ) -> Reply {
         match self.sessions.get(&session) {
@@ -165,7 +166,7 @@ impl Shard {
             }
             None if self.now > not_after => Reply::Refused(Refusal::AttachTooLate { session }),
             None => {
-                let member = Member::new(Role::Attached { priority });
+                let member = Member::new(role);
                 self.sessions.insert(session, Presence::Open(member));
                 Reply::Done
             }
@@ -237,9 +238,7 @@ impl Shard {
             return None;
         };
         for ((name, _), token) in member.holds {
-            if let Some(lock) = self.locks.get_mut(&name) {
-                lock.held.remove(token);
-            }
+            self.remove_hold(&name, token);
             self.changed.push_back(name);
         }
         Some(member.role)

@@ -71,7 +71,7 @@ impl Shard {
         token: FencingToken,
     ) -> Result<(&mut Hold, Mode), Refusal> {
         let found = self.locks.get_mut(name).and_then(|lock| {
-            let mode = lock.held.mode()?;
+            let mode = lock.held.mode_of(lock.held.get(token)?)?;
             let hold = lock.held.get_mut(token)?;
             (hold.session == session && hold.granted > 0).then_some((hold, mode))
         });
@@ -104,13 +104,13 @@ impl Shard {
 
     /// Removes a hold that nothing keeps any more.
     pub(super) fn drop_if_unused(&mut self, name: &LockName, token: FencingToken) {
-        let Some(lock) = self.locks.get_mut(name) else {
+        let Some(lock) = self.locks.get(name) else {
             return;
         };
         if !lock.held.get(token).is_some_and(Hold::is_unused) {
             return;
         }
-        if let Some(hold) = lock.held.remove(token)
+        if let Some(hold) = self.remove_hold(name, token)
             && let Some(member) = open_member(&mut self.sessions, hold.session)
         {
             member.holds.remove(&(name.clone(), hold.owner));

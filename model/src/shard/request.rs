@@ -9,10 +9,10 @@ use super::{Shard, Step};
 use crate::{
     codec::Encode,
     command::{RequestId, Wait},
-    id::{Serial, SessionId},
+    id::{Serial, SessionId, Timestamp},
     machine::{Effect, Outcome},
     reply::{Refusal, Reply},
-    session::{Admission, Presence, WaitingRequest},
+    session::{Admission, Goal, Presence, WaitingRequest},
 };
 
 /// A kind of operation, for fingerprints. Kept in snapshots: a value keeps its meaning.
@@ -22,6 +22,7 @@ pub(super) enum Kind {
     Release = 2,
     Upgrade = 3,
     Downgrade = 4,
+    Proclaim = 5,
 }
 
 /// Identifies an operation's content, so that a serial that is used for two operations is noticed.
@@ -78,17 +79,7 @@ impl Shard {
                     Wait::AtMost(span) => Some(self.now.plus(span)),
                     Wait::Try | Wait::Forever => None,
                 };
-                self.deadlines
-                    .extend(deadline.map(|deadline| (deadline, session, serial)));
-                let wait = WaitingRequest {
-                    fingerprint,
-                    deadline,
-                    since: self.now,
-                    goal,
-                };
-                if let Some(member) = self.member_mut(session) {
-                    member.requests.waits.insert(serial, wait);
-                }
+                self.put_wait(session, serial, fingerprint, deadline, goal);
                 Outcome::Pending
             }
         }
@@ -104,16 +95,35 @@ impl Shard {
         if let Some(deadline) = wait.deadline {
             self.deadlines.remove(&(deadline, session, serial));
         }
+        self.waiting.remove(&wait.epoch);
         Some(wait)
     }
 
-    /// Puts back what [`Self::take_wait`] took.
-    pub(super) fn put_wait(&mut self, session: SessionId, serial: Serial, wait: WaitingRequest) {
+    /// A request begins to wait in a lock. If that closes a circle, somebody's wait is over at once,
+    /// perhaps this one.
+    pub(super) fn put_wait(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+        fingerprint: u64,
+        deadline: Option<Timestamp>,
+        goal: Goal,
+    ) {
+        self.last_wait = self.last_wait.next();
+        let wait = WaitingRequest {
+            fingerprint,
+            deadline,
+            since: self.now,
+            epoch: self.last_wait,
+            goal,
+        };
+        self.waiting.insert(wait.epoch, (session, serial));
         self.deadlines
-            .extend(wait.deadline.map(|deadline| (deadline, session, serial)));
+            .extend(deadline.map(|deadline| (deadline, session, serial)));
         if let Some(member) = self.member_mut(session) {
             member.requests.waits.insert(serial, wait);
         }
+        self.break_cycles_of_wait(session, serial);
     }
 
     /// Answers a request that waited.

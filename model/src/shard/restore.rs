@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 
 use super::Shard;
 use crate::{
-    codec::{Decode, DecodeError, Encode, Reader, check_bounds, put_count},
-    command::Mode,
+    codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, put_count},
+    deadlock::{Deadlock, MAX_REMEMBERED},
     id::{FencingToken, LockName, Serial, SessionId},
     lock::{Held, Hold, Lock, Upgrader, Waiter},
+    mode::Mode,
     session::{Goal, Presence, WaitingRequest},
 };
 
@@ -26,12 +27,18 @@ impl Encode for Shard {
         self.id.encode_into(out);
         self.now.encode_into(out);
         self.last_token.encode_into(out);
+        self.last_wait.encode_into(out);
+        self.revision.encode_into(out);
+        self.deadlock_count.encode_into(out);
+        let deadlocks: Vec<_> = self.deadlocks.iter().cloned().collect();
+        deadlocks.encode_into(out);
         self.sessions.encode_into(out);
-        // A lock that is waited for is also held.
-        put_count(out, self.locks.len());
-        for (name, lock) in &self.locks {
+        // A lock that is waited for is also held; a barrier is only waited for.
+        let held = || self.locks.iter().filter(|(_, lock)| !lock.held.is_free());
+        put_count(out, held().count());
+        for (name, lock) in held() {
             name.encode_into(out);
-            lock.held.mode().encode_into(out);
+            mode_of_first(lock).encode_into(out);
             let holds: Vec<_> = lock.held.iter().collect();
             put_count(out, holds.len());
             for (token, hold) in holds {
@@ -48,6 +55,14 @@ impl Decode for Shard {
         shard.now = Decode::decode_from(input)?;
         shard.last_token = Decode::decode_from(input)?;
         check_bounds("last token", shard.last_token.0, 0, LAST_COUNT)?;
+        shard.last_wait = Decode::decode_from(input)?;
+        check_bounds("last wait", shard.last_wait.0, 0, LAST_COUNT)?;
+        shard.revision = Decode::decode_from(input)?;
+        check_bounds("revision", shard.revision.0, 0, LAST_COUNT)?;
+        shard.deadlock_count = Decode::decode_from(input)?;
+        let deadlocks: Vec<Deadlock> =
+            bounded_list(input, "number of deadlocks", 0, MAX_REMEMBERED)?;
+        shard.deadlocks = deadlocks.into();
         shard.sessions = Decode::decode_from(input)?;
         let locks: BTreeMap<LockName, Holds> = Decode::decode_from(input)?;
         for (name, Holds { mode, holds }) in locks {
@@ -121,6 +136,13 @@ impl Shard {
             });
         }
         let lock = self.locks.entry(name.clone()).or_default();
+        let mode = match mode {
+            Mode::Permits { of, .. } => Mode::Permits {
+                count: hold.permits,
+                of,
+            },
+            Mode::Shared | Mode::Exclusive | Mode::Meet { .. } => mode,
+        };
         if lock.held.add(mode, token, hold) {
             Ok(())
         } else {
@@ -158,9 +180,16 @@ impl Shard {
         let WaitingRequest {
             deadline,
             since,
+            epoch,
             goal,
             ..
         } = wait;
+        check_bounds("number of a wait", epoch.0, 0, self.last_wait.0)?;
+        if self.waiting.insert(epoch, (session, serial)).is_some() {
+            return Err(DecodeError::Inconsistent {
+                what: "two waits of one number",
+            });
+        }
         self.deadlines
             .extend(deadline.map(|deadline| (deadline, session, serial)));
         match goal {
@@ -181,9 +210,17 @@ impl Shard {
                         what: "a wait for nothing",
                     });
                 };
+                if matches!(spec.mode, Mode::Meet { .. }) {
+                    self.locks.entry(spec.name.clone()).or_default();
+                }
                 let Some(lock) = self.locks.get_mut(&spec.name) else {
                     return Err(NOT_HELD);
                 };
+                if lock.usage().is_some_and(|usage| usage != spec.mode.usage()) {
+                    return Err(DecodeError::Inconsistent {
+                        what: "a wait for another use of a lock",
+                    });
+                }
                 check_bounds("place in a queue", arrival.0, 0, LAST_COUNT)?;
                 let mode = spec.mode;
                 let owner = acquisition.owner;
@@ -220,6 +257,13 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// How the first of a lock's holders holds it; the others hold it so too, but for the number of
+/// permits.
+fn mode_of_first(lock: &Lock) -> Option<Mode> {
+    let (_, hold) = lock.held.iter().next()?;
+    lock.held.mode_of(hold)
 }
 
 fn is_upgradable(lock: &Lock, session: SessionId, token: FencingToken) -> bool {

@@ -87,17 +87,13 @@ impl Shard {
         let Goal::Acquire { acquisition, .. } = goal else {
             return;
         };
+        let owner = acquisition.owner.clone();
         match self.advance(session, serial, acquisition, Turn::Head) {
-            Step::Done(reply) => self.complete(session, serial, fingerprint, reply),
-            Step::Wait(goal) => {
-                let wait = WaitingRequest {
-                    fingerprint,
-                    deadline,
-                    since: self.now,
-                    goal,
-                };
-                self.put_wait(session, serial, wait);
+            Step::Done(reply) => {
+                self.complete(session, serial, fingerprint, reply);
+                self.break_cycles_of_grant(session, &owner);
             }
+            Step::Wait(goal) => self.put_wait(session, serial, fingerprint, deadline, goal),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::ops::Bound;
 
 use super::Shard;
 use crate::{
-    command::Mode,
-    id::{FencingToken, LockName, SessionId},
+    id::{FencingToken, LockName, SessionId, ShardId},
     lock::Lock,
+    mode::Mode,
     query::{
         Answer, HolderView, LockView, MAX_LISTED_WAITERS, MAX_PAGE, Query, SessionView, WaiterView,
     },
@@ -38,6 +38,19 @@ impl Shard {
                 Answer::Sessions(self.view_sessions(*after, *limit))
             }
             Query::Cluster => Answer::WrongShard,
+            Query::Touched { sessions } => Answer::Touched(self.view_touched(sessions)),
+            Query::Waits { parties } => Answer::Waits(
+                parties
+                    .iter()
+                    .flat_map(|party| self.blocked(party))
+                    .collect(),
+            ),
+            Query::Stand { edges } => Answer::Stand(edges.iter().all(|edge| self.stands(edge))),
+            Query::Deadlocks => Answer::Deadlocks {
+                count: self.deadlock_count,
+                last: self.deadlocks.iter().cloned().collect(),
+            },
+            Query::Revision => Answer::Revision(self.revision()),
         }
     }
 
@@ -64,14 +77,16 @@ impl Shard {
     }
 
     fn view_lock(&self, name: &LockName, lock: &Lock) -> LockView {
-        let mode = lock.held.mode().unwrap_or(Mode::Shared);
-        let holders = lock.held.iter().map(|(token, hold)| HolderView {
-            session: hold.session,
-            owner: hold.owner.clone(),
-            mode,
-            token,
-            holds: hold.count(),
-            since: hold.since,
+        let holders = lock.held.iter().filter_map(|(token, hold)| {
+            Some(HolderView {
+                session: hold.session,
+                owner: hold.owner.clone(),
+                mode: lock.held.mode_of(hold)?,
+                token,
+                holds: hold.count(),
+                since: hold.since,
+                value: hold.value.clone(),
+            })
         });
         let upgrader = lock.upgrader.iter().map(|upgrader| WaiterView {
             session: upgrader.session,
@@ -98,6 +113,15 @@ impl Shard {
             waiters: upgrader.chain(queue).take(MAX_LISTED_WAITERS).collect(),
             waiter_count: u32::try_from(waiter_count).unwrap_or(u32::MAX),
         }
+    }
+
+    fn view_touched(&self, sessions: &[SessionId]) -> Vec<(SessionId, Vec<ShardId>)> {
+        let open = sessions.iter().filter_map(|session| {
+            let home = self.member(*session)?.role.home()?;
+            let shards = home.touched.iter().copied().chain([self.id]);
+            Some((*session, shards.collect()))
+        });
+        open.collect()
     }
 
     fn view_sessions(&self, after: Option<SessionId>, limit: u32) -> Vec<SessionView> {

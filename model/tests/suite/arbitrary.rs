@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Answer, Batch, ClusterId, Command, FencingToken, LockName, MetaCommand, Millis, NodeId, Owner,
-    Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, Timestamp,
+    Party, Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, Timestamp,
+    WaitEpoch,
     command::{EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, Wait},
+    deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
     meta::{Lifecycle, NodeRecord, Placement, Settings},
+    mode::MAX_PERMITS,
     query::{ClusterView, HolderView, LockView, SessionView, WaiterView},
     reply::Grant,
 };
@@ -66,7 +69,56 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn mode() -> impl Strategy<Value = Mode> {
-    prop_oneof![Just(Mode::Shared), Just(Mode::Exclusive)]
+    prop_oneof![
+        Just(Mode::Shared),
+        Just(Mode::Exclusive),
+        (1..=9_u32, 9..=MAX_PERMITS).prop_map(|(count, of)| Mode::Permits { count, of }),
+        (1..=MAX_PERMITS).prop_map(|parties| Mode::Meet { parties }),
+    ]
+}
+
+fn value() -> impl Strategy<Value = lockstep_model::Value> {
+    vec(any::<u8>(), 0..20).prop_map(|bytes| lockstep_model::Value::new(&bytes).unwrap())
+}
+
+fn party() -> impl Strategy<Value = Party> {
+    (session(), owner()).prop_map(|(session, owner)| Party { session, owner })
+}
+
+fn blocked() -> impl Strategy<Value = Blocked> {
+    (waits(), vec(holds(), 0..4)).prop_map(|(wait, holders)| Blocked { wait, holders })
+}
+
+fn waits() -> impl Strategy<Value = Waits> {
+    let rank = (priority(), time());
+    (party(), rank, shard(), serial(), number(), name()).prop_map(
+        |(party, (priority, opened), shard, serial, epoch, name)| Waits {
+            party,
+            priority,
+            opened,
+            shard,
+            serial,
+            epoch: WaitEpoch(epoch),
+            name,
+        },
+    )
+}
+
+fn holds() -> impl Strategy<Value = Holds> {
+    (party(), token()).prop_map(|(party, token)| Holds { party, token })
+}
+
+fn edge() -> impl Strategy<Value = Edge> {
+    (waits(), holds()).prop_map(|(wait, holder)| Edge { wait, holder })
+}
+
+fn deadlock() -> impl Strategy<Value = Deadlock> {
+    (time(), party(), name(), vec(edge(), 0..4)).prop_map(|(at, victim, name, cycle)| Deadlock {
+        at,
+        victim,
+        name,
+        cycle,
+    })
 }
 
 fn reason() -> impl Strategy<Value = EndReason> {
@@ -234,25 +286,47 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             .prop_map(|remaining| Command::CheckpointSessions { remaining }),
         (session(), reason()).prop_map(|(session, reason)| Command::EndSession { session, reason }),
         (session(), shard()).prop_map(|(session, shard)| Command::ShardReleased { session, shard }),
-        (session(), priority(), time()).prop_map(|(session, priority, not_after)| {
-            Command::AttachSession {
-                session,
-                priority,
-                not_after,
+        (session(), priority(), time(), time()).prop_map(
+            |(session, priority, opened, not_after)| {
+                Command::AttachSession {
+                    session,
+                    priority,
+                    opened,
+                    not_after,
+                }
             }
-        }),
+        ),
         (session(), reason())
             .prop_map(|(session, reason)| Command::DetachSession { session, reason }),
     ];
     let locks = prop_oneof![
-        (request(), owner(), locks(), wait()).prop_map(|(request, owner, locks, wait)| {
-            Command::Acquire {
+        (request(), owner(), locks(), wait(), value()).prop_map(
+            |(request, owner, locks, wait, value)| {
+                Command::Acquire {
+                    request,
+                    owner,
+                    locks,
+                    wait,
+                    value,
+                }
+            }
+        ),
+        (request(), name(), token(), value()).prop_map(|(request, name, token, value)| {
+            Command::Proclaim {
                 request,
-                owner,
-                locks,
-                wait,
+                name,
+                token,
+                value,
             }
         }),
+        (session(), serial(), number(), vec(edge(), 1..4)).prop_map(
+            |(session, serial, epoch, cycle)| Command::AbortWait {
+                session,
+                serial,
+                epoch: WaitEpoch(epoch),
+                cycle,
+            }
+        ),
         (session(), serial()).prop_map(|(session, serial)| Command::CancelWait { session, serial }),
         (request(), name(), token()).prop_map(|(request, name, token)| Command::Release {
             request,
@@ -316,6 +390,12 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         Just(Refusal::NoSuchWait),
         (text(), any::<usize>()).prop_map(|(name, limit)| Refusal::TooManyWaiters { name, limit }),
         text().prop_map(|name| Refusal::UpgradeDeadlock { name }),
+        (text(), text()).prop_map(|(name, cycle)| Refusal::Deadlock { name, cycle }),
+        (text(), mode()).prop_map(|(name, mode)| Refusal::OtherUsage {
+            name,
+            present: mode.usage()
+        }),
+        text().prop_map(|name| Refusal::OtherPermits { name }),
         text().prop_map(|name| Refusal::UpgradeRequired { name }),
         (text(), token()).prop_map(|(name, token)| Refusal::StaleToken { name, token }),
         (text(), mode()).prop_map(|(name, mode)| Refusal::WrongMode { name, mode }),
@@ -368,9 +448,10 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             ttl,
             epoch
         }),
-        (time(), priority()).prop_map(|(not_after, priority)| Reply::Touched {
+        (time(), priority(), time()).prop_map(|(not_after, priority, opened)| Reply::Touched {
             not_after,
-            priority
+            priority,
+            opened,
         }),
         vec(grant, 0..5).prop_map(Reply::Granted),
         any::<u32>().prop_map(|holds| Reply::Released { holds }),
@@ -401,20 +482,28 @@ pub(crate) fn query() -> impl Strategy<Value = Query> {
         (option::of(session()), 1..=1_000_u32)
             .prop_map(|(after, limit)| Query::Sessions { after, limit }),
         Just(Query::Cluster),
+        vec(session(), 0..5).prop_map(|sessions| Query::Touched { sessions }),
+        vec(party(), 0..5).prop_map(|parties| Query::Waits { parties }),
+        vec(edge(), 0..5).prop_map(|edges| Query::Stand { edges }),
+        Just(Query::Deadlocks),
+        Just(Query::Revision),
     ]
 }
 
 fn lock_view() -> impl Strategy<Value = LockView> {
-    let holder = (session(), owner(), mode(), token(), any::<u32>(), time()).prop_map(
-        |(session, owner, mode, token, holds, since)| HolderView {
-            session,
-            owner,
-            mode,
-            token,
-            holds,
-            since,
-        },
-    );
+    let of = (session(), owner(), mode(), token(), any::<u32>());
+    let holder =
+        (of, time(), value()).prop_map(|((session, owner, mode, token, holds), since, value)| {
+            HolderView {
+                session,
+                owner,
+                mode,
+                token,
+                holds,
+                since,
+                value,
+            }
+        });
     let waiter = (session(), owner(), mode(), any::<bool>(), time()).prop_map(
         |(session, owner, mode, upgrade, since)| WaiterView {
             session,
@@ -478,5 +567,10 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
         vec(session_view(), 0..4).prop_map(Answer::Sessions),
         option::of(cluster).prop_map(Answer::Cluster),
         Just(Answer::WrongShard),
+        vec((session(), vec(shard(), 0..4)), 0..4).prop_map(Answer::Touched),
+        vec(blocked(), 0..4).prop_map(Answer::Waits),
+        any::<bool>().prop_map(Answer::Stand),
+        (number(), vec(deadlock(), 0..4))
+            .prop_map(|(count, last)| Answer::Deadlocks { count, last }),
     ]
 }

@@ -5,9 +5,11 @@ use std::fmt::Debug;
 
 use lockstep_model::{
     Answer, Batch, ClusterId, Command, DecodeError, FencingToken, LockName, Machine, MetaCommand,
-    Millis, NodeId, Owner, Priority, Query, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
+    Millis, NodeId, Owner, Party, Priority, Query, Refusal, Reply, Serial, SessionId, ShardId,
+    Timestamp, Value, WaitEpoch,
     codec::FORMAT_VERSION,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    deadlock::{Edge, Holds, Waits},
     meta::{Lifecycle, NodeRecord, Placement, Settings},
 };
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestCaseResult};
@@ -227,6 +229,7 @@ fn bounds_are_checked_when_reading() {
             .map(|at| spec(&format!("{prefix}{}", at % 64)))
             .collect(),
         wait: Wait::Try,
+        value: Value::EMPTY,
     };
     let open = |ttl, key: usize, value: usize, labels: usize| Command::OpenSession {
         session: SessionId(1),
@@ -269,6 +272,7 @@ fn bounds_are_checked_when_reading() {
         owner: Owner::default(),
         locks: vec![spec("l"), spec("m"), spec("l")],
         wait: Wait::Try,
+        value: Value::EMPTY,
     };
     assert!(Command::decode(&twice.encode()).is_err());
     let batch = Batch {
@@ -322,6 +326,7 @@ fn every_command() -> Batch {
         Command::AttachSession {
             session,
             priority,
+            opened: Timestamp(8),
             not_after: Timestamp(9),
         },
         Command::DetachSession {
@@ -339,6 +344,7 @@ fn every_command() -> Batch {
                 spec("m"),
             ],
             wait: Wait::AtMost(Millis(50)),
+            value: Value::new(b"v").unwrap(),
         },
         Command::CancelWait {
             session,
@@ -440,6 +446,55 @@ fn the_format_of_later_commands_is_pinned() {
     let shard = ShardId(3);
     let refused = Reply::Refused(Refusal::NotEmpty { shard });
     assert_eq!(hex(&refused.encode()), "01071d03");
+    let party = |session| Party {
+        session: SessionId(session),
+        owner: Owner::new("o").unwrap(),
+    };
+    let name = || LockName::new("l").unwrap();
+    let abort = Command::AbortWait {
+        session: SessionId(1),
+        serial: Serial(2),
+        epoch: WaitEpoch(3),
+        cycle: vec![Edge {
+            wait: Waits {
+                party: party(1),
+                priority: Priority(-1),
+                opened: Timestamp(4),
+                shard,
+                serial: Serial(2),
+                epoch: WaitEpoch(3),
+                name: name(),
+            },
+            holder: Holds {
+                party: party(5),
+                token: FencingToken(6),
+            },
+        }],
+    };
+    assert_eq!(
+        hex(&abort.encode()),
+        "011301000000000000000203010100000000000000016f01040302030\
+         16c0500000000000000016f06"
+    );
+    let proclaim = Command::Proclaim {
+        request: crate::world::request(SessionId(1), 2),
+        name: name(),
+        token: FencingToken(3),
+        value: Value::new(b"v").unwrap(),
+    };
+    assert_eq!(
+        hex(&proclaim.encode()),
+        "011201000000000000000200016c030176"
+    );
+    let modes = [
+        (Mode::Permits { count: 2, of: 300 }, "0302ac02"),
+        (Mode::Meet { parties: 3 }, "0403"),
+    ];
+    for (mode, pinned) in modes {
+        let mut bytes = Vec::new();
+        lockstep_model::codec::Encode::encode_into(&mode, &mut bytes);
+        assert_eq!(hex(&bytes), pinned);
+    }
     let endless = Command::RaiseTokens {
         above: FencingToken(u64::MAX),
     };

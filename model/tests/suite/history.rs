@@ -8,17 +8,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
-    Priority, Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
+    Refusal, Reply, Revision, Serial, SessionId, ShardId, Timestamp, Value,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{Answer, LockView, Query},
     shard::{Counts, Shard},
+    watch::ChangeKind,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 
-use crate::{naive::Naive, seed};
+use crate::{
+    naive::{self, Naive},
+    seed,
+};
 
 const SESSIONS: u64 = 4;
 const LOCKS: usize = 4;
+const SEMAPHORE: usize = LOCKS - 1;
 const OWNERS: usize = 2;
 
 /// One step, as numbers that are read against the state of the naive model when it is taken.
@@ -46,6 +51,7 @@ enum Kind {
     Cancel,
     Upgrade,
     Downgrade,
+    Proclaim,
     Expire,
     Repeat,
     Reuse,
@@ -62,6 +68,7 @@ fn action() -> impl Strategy<Value = Action> {
         5 => Just(Kind::Cancel),
         8 => Just(Kind::Upgrade),
         5 => Just(Kind::Downgrade),
+        3 => Just(Kind::Proclaim),
         4 => Just(Kind::Expire),
         10 => Just(Kind::Repeat),
         2 => Just(Kind::Reuse),
@@ -110,7 +117,7 @@ impl Past {
         let session = SessionId(action.session);
         Some(match action.kind {
             Kind::Acquire => self.acquire(action),
-            Kind::Release | Kind::Downgrade | Kind::Upgrade | Kind::UndoAny => {
+            Kind::Release | Kind::Downgrade | Kind::Upgrade | Kind::Proclaim | Kind::UndoAny => {
                 let (holder, name, token) = self.hold(action, naive)?;
                 let request = self.request(holder, action);
                 match action.kind {
@@ -123,6 +130,12 @@ impl Past {
                         request,
                         name,
                         token,
+                    },
+                    Kind::Proclaim => Command::Proclaim {
+                        request,
+                        name,
+                        token,
+                        value: value(action.passes),
                     },
                     Kind::Upgrade => Command::Upgrade {
                         request,
@@ -177,24 +190,28 @@ impl Past {
     }
 
     fn acquire(&mut self, action: &Action) -> Command {
-        let mode = |exclusive| {
-            if exclusive {
-                Mode::Exclusive
-            } else {
-                Mode::Shared
-            }
+        // The last is a semaphore, of whose size not all are of one mind.
+        let of = if action.wait == 5 { 4 } else { 3 };
+        let mode = |lock, exclusive| match (lock, exclusive) {
+            (SEMAPHORE, _) => Mode::Permits {
+                count: 1 + u32::from(exclusive),
+                of,
+            },
+            (_, true) => Mode::Exclusive,
+            (_, false) => Mode::Shared,
         };
         let mut names = BTreeSet::new();
         let locks = action.locks.iter().filter(|(lock, _)| names.insert(*lock));
         let locks = locks.map(|(lock, exclusive)| LockSpec {
             name: LockName::new(&format!("lock-{lock}")).unwrap(),
-            mode: mode(*exclusive),
+            mode: mode(*lock, *exclusive),
         });
         Command::Acquire {
             request: self.request(SessionId(action.session), action),
             owner: Owner::new(&"x".repeat(action.owner)).unwrap(),
             locks: locks.collect(),
             wait: wait(action),
+            value: value(action.passes / 10),
         }
     }
 
@@ -276,6 +293,10 @@ fn undo(action: &Action, naive: &Naive) -> Option<Command> {
     })
 }
 
+fn value(of: u64) -> Value {
+    Value::new(&vec![7; of as usize % 3]).unwrap()
+}
+
 fn wait(action: &Action) -> Wait {
     match action.wait {
         0 => Wait::Try,
@@ -288,7 +309,7 @@ fn wait(action: &Action) -> Wait {
 fn opening() -> Batch {
     let mut commands = Vec::new();
     for session in (1..=SESSIONS).map(SessionId) {
-        let priority = Priority(0);
+        let priority = naive::priority(session);
         commands.push(match session.0 {
             1 | 2 => Command::OpenSession {
                 session,
@@ -299,6 +320,7 @@ fn opening() -> Batch {
             3 => Command::AttachSession {
                 session,
                 priority,
+                opened: naive::opened(session),
                 not_after: Timestamp(5_000),
             },
             _ => Command::ExpireWaits,
@@ -322,10 +344,32 @@ struct Run {
     naive: Naive,
     plain: Machine,
     restored: Machine,
+    /// Goes ahead of the others, command by command, and tells how it breaks deadlocks.
+    scout: Machine,
     pending: BTreeSet<(SessionId, Serial)>,
     /// Each lock's present tokens, and the highest that it ever had.
     tokens: BTreeMap<LockName, (BTreeSet<FencingToken>, FencingToken)>,
     past: Past,
+    revision: Revision,
+    watched: BTreeMap<(LockName, SessionId, Owner), (Mode, FencingToken, Value)>,
+}
+
+/// How a circle is told depends on where one begins.
+fn without_words(reply: Reply) -> Reply {
+    match reply {
+        Reply::Refused(Refusal::Deadlock { name, .. }) => {
+            let cycle = String::new();
+            Reply::Refused(Refusal::Deadlock { name, cycle })
+        }
+        other => other,
+    }
+}
+
+fn plainly(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Done(reply) => Outcome::Done(without_words(reply)),
+        Outcome::Pending => Outcome::Pending,
+    }
 }
 
 fn shard(machine: &Machine) -> &Shard {
@@ -342,10 +386,13 @@ impl Run {
         Self {
             naive: Naive::new((1..SESSIONS).map(SessionId).collect()),
             restored: plain.clone(),
+            scout: plain.clone(),
             plain,
             pending: BTreeSet::new(),
             tokens: BTreeMap::new(),
             past: Past::default(),
+            revision: Revision(0),
+            watched: BTreeMap::new(),
         }
     }
 
@@ -355,8 +402,15 @@ impl Run {
         prop_assert_eq!(&Batch::decode(&batch.encode()), &Ok(batch.clone()));
         let applied = self.plain.apply(batch.clone());
         prop_assert_eq!(&self.restored.apply(batch.clone()), &applied);
-        prop_assert_eq!(&applied.outcomes, &expected, "outcomes of {:?}", &batch);
-        let completed: Vec<_> = applied.effects.iter().filter_map(complete).collect();
+        let outcomes: Vec<_> = applied.outcomes.iter().cloned().map(plainly).collect();
+        prop_assert_eq!(&outcomes, &expected, "outcomes of {:?}", &batch);
+        let completed: Vec<_> = applied
+            .effects
+            .iter()
+            .filter_map(complete)
+            .map(|(session, serial, reply)| (session, serial, without_words(reply)))
+            .collect();
+        self.check_changes(&applied)?;
         let naive = std::mem::take(&mut self.naive.completed);
         prop_assert_eq!(&completed, &naive, "completions of {:?}", &batch);
         let snapshot = self.plain.snapshot();
@@ -368,6 +422,48 @@ impl Run {
         self.check_completions(&batch, &applied, &completed)?;
         self.check_deadline(deadline, &applied)?;
         self.check_table()
+    }
+
+    /// The changes lead from the holders before to the holders after.
+    fn check_changes(&mut self, applied: &Applied) -> TestCaseResult {
+        for change in &applied.changes {
+            self.revision = self.revision.next();
+            prop_assert_eq!(change.revision, self.revision, "a gap in the revisions");
+            let key = (change.name.clone(), change.session, change.owner.clone());
+            let what = (change.mode, change.token, change.value.clone());
+            match change.kind {
+                ChangeKind::Acquired => prop_assert!(self.watched.insert(key, what).is_none()),
+                ChangeKind::Converted | ChangeKind::Proclaimed => {
+                    prop_assert!(self.watched.insert(key, what).is_some());
+                }
+                ChangeKind::Released => prop_assert_eq!(self.watched.remove(&key), Some(what)),
+                ChangeKind::Present => prop_assert!(false, "not a change"),
+            }
+        }
+        let present: BTreeMap<_, _> = shard(&self.plain)
+            .present_with_prefix("")
+            .map(|hold| {
+                let key = (hold.name, hold.session, hold.owner);
+                (key, (hold.mode, hold.token, hold.value))
+            })
+            .collect();
+        prop_assert_eq!(&present, &self.watched);
+        Ok(())
+    }
+
+    /// What the model does with a command, for the naive model to follow where there is a choice.
+    fn scout(&mut self, at: Timestamp, command: &Command) {
+        let commands = vec![command.clone()];
+        let applied = self.scout.apply(Batch { at, commands });
+        let broken = applied.effects.iter().filter_map(|effect| match effect {
+            Effect::Complete {
+                session,
+                serial,
+                reply: Reply::Refused(Refusal::Deadlock { .. }),
+            } => Some((*session, *serial)),
+            _ => None,
+        });
+        self.naive.broken.extend(broken);
     }
 
     /// Every pending request is completed once, and none that is not pending.
@@ -508,17 +604,23 @@ impl Run {
             .map(|session| end(session, EndReason::Closed))
             .collect();
         let now = shard(&self.plain).now();
-        let expected = commands
-            .iter()
-            .map(|command| self.naive.apply(now, command))
-            .collect();
+        let mut expected = Vec::new();
+        for command in &commands {
+            self.scout(now, command);
+            expected.push(self.naive.apply(now, command));
+        }
         self.check_batch(Batch { at: now, commands }, expected)?;
         prop_assert!(self.pending.is_empty());
-        let tombstones = shard(&self.plain).counts().tombstones;
+        let Counts {
+            tombstones,
+            deadlocks,
+            ..
+        } = shard(&self.plain).counts();
         prop_assert_eq!(
             shard(&self.plain).counts(),
             Counts {
                 tombstones,
+                deadlocks,
                 ..Counts::default()
             }
         );
@@ -526,7 +628,13 @@ impl Run {
             at: now.plus(Millis(60_000)),
             commands: Vec::new(),
         });
-        prop_assert_eq!(shard(&self.plain).counts(), Counts::default());
+        prop_assert_eq!(
+            shard(&self.plain).counts(),
+            Counts {
+                deadlocks,
+                ..Counts::default()
+            }
+        );
         Ok(())
     }
 }
@@ -571,7 +679,10 @@ fn run(actions: Vec<Action>) -> TestCaseResult {
             at = at.plus(Millis(action.passes));
         }
         if let Some(command) = command {
-            expected.push(run.naive.apply(at, &command));
+            run.scout(at, &command);
+            let outcome = run.naive.apply(at, &command);
+            prop_assert!(run.naive.broken.is_empty(), "broken without a circle");
+            expected.push(outcome);
             run.past.commands.push(command.clone());
             commands.push(command);
         }

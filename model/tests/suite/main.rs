@@ -9,6 +9,10 @@
 #[cfg(test)]
 mod arbitrary;
 #[cfg(test)]
+mod barriers;
+#[cfg(test)]
+mod deadlocks;
+#[cfg(test)]
 mod format;
 #[cfg(test)]
 mod history;
@@ -20,6 +24,8 @@ mod naive;
 mod requests;
 #[cfg(test)]
 mod seed;
+#[cfg(test)]
+mod semaphores;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

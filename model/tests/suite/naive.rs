@@ -2,10 +2,12 @@
 //!
 //! It shares no code with the model and keeps no index, no count of anything and no fingerprint.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Outcome, Owner, Refusal, Reply, Serial, SessionId, Timestamp,
+    Command, FencingToken, LockName, Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId,
+    Timestamp, Usage, Value,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{HolderView, LockView, WaiterView},
     reply::Grant,
@@ -22,7 +24,11 @@ pub(crate) struct Naive {
     pub answered: Vec<(SessionId, Serial, Command, Reply)>,
     acked: BTreeMap<SessionId, Serial>,
     last_token: u64,
+    last_wait: u64,
     changed: Vec<LockName>,
+    /// The waits that the model ended to break deadlocks by the command in hand: which of several it
+    /// chooses is left to it, but each must be one of those that may be chosen.
+    pub(crate) broken: VecDeque<(SessionId, Serial)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -41,6 +47,7 @@ pub(crate) struct Hold {
     pub(crate) granted: u32,
     pending: u32,
     since: Timestamp,
+    value: Value,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +57,8 @@ pub(crate) struct Waiting {
     pub(crate) deadline: Option<Timestamp>,
     content: Command,
     since: Timestamp,
+    /// Counts the waits.
+    began: u64,
     /// By name; none for an upgrade.
     sorted: Vec<LockSpec>,
     taken: usize,
@@ -67,9 +76,9 @@ fn request_of(command: &Command) -> Option<(RequestId, Wait)> {
         Command::Acquire { request, wait, .. } | Command::Upgrade { request, wait, .. } => {
             Some((*request, *wait))
         }
-        Command::Release { request, .. } | Command::Downgrade { request, .. } => {
-            Some((*request, Wait::Try))
-        }
+        Command::Release { request, .. }
+        | Command::Downgrade { request, .. }
+        | Command::Proclaim { request, .. } => Some((*request, Wait::Try)),
         _ => None,
     }
 }
@@ -80,10 +89,36 @@ fn without_ack(command: &Command) -> Command {
         Command::Acquire { request, .. }
         | Command::Upgrade { request, .. }
         | Command::Release { request, .. }
-        | Command::Downgrade { request, .. } => request.acked_below = Serial(0),
+        | Command::Downgrade { request, .. }
+        | Command::Proclaim { request, .. } => request.acked_below = Serial(0),
         _ => {}
     }
     command
+}
+
+/// Of the sessions in these histories.
+pub(crate) fn priority(session: SessionId) -> Priority {
+    Priority([0, 2, 1, 1, 0][session.0 as usize])
+}
+
+/// When those that are attached were opened; those at home were at 0.
+pub(crate) fn opened(session: SessionId) -> Timestamp {
+    Timestamp(if session.0 < 3 { 0 } else { session.0 })
+}
+
+fn fits(mode: Mode, holds: &[Hold]) -> bool {
+    match mode {
+        Mode::Shared => holds.iter().all(|hold| hold.mode == Mode::Shared),
+        Mode::Exclusive => holds.is_empty(),
+        Mode::Permits { count, of } => {
+            let taken = holds.iter().map(|hold| match hold.mode {
+                Mode::Permits { count, .. } => count,
+                _ => of,
+            });
+            taken.sum::<u32>() + count <= of
+        }
+        Mode::Meet { .. } => false,
+    }
 }
 
 impl Naive {
@@ -160,6 +195,7 @@ impl Naive {
             deadline,
             content: content.clone(),
             since,
+            began: 0,
             sorted,
             taken: 0,
         };
@@ -173,6 +209,15 @@ impl Naive {
             Command::Release { name, token, .. } => Some(self.release(session, name, *token)),
             Command::Upgrade { name, token, .. } => self.upgrade(name, *token, new),
             Command::Downgrade { name, token, .. } => Some(self.downgrade(session, name, *token)),
+            Command::Proclaim {
+                name, token, value, ..
+            } => Some(match self.granted(session, name, *token) {
+                Some(hold) => {
+                    hold.value = value.clone();
+                    Reply::Done
+                }
+                None => stale(name, *token),
+            }),
             _ => unreachable!(),
         };
         let reply = match (reply, wait) {
@@ -189,7 +234,11 @@ impl Naive {
             (reply, _) => reply,
         };
         match reply {
-            None => Outcome::Pending,
+            None => {
+                let owner = self.owner(self.find_waiting(session, serial).unwrap());
+                self.break_deadlocks(&owner);
+                Outcome::Pending
+            }
             Some(reply) => {
                 if !serial.is_ephemeral() {
                     self.answered
@@ -308,12 +357,24 @@ impl Naive {
     /// Takes lock after lock. None: it waits now.
     fn go_on(&mut self, mut wait: Waiting, mut is_head: bool) -> Option<Reply> {
         let (session, serial) = (wait.session, wait.serial);
-        let Command::Acquire { owner, .. } = wait.content.clone() else {
+        let Command::Acquire { owner, value, .. } = wait.content.clone() else {
             unreachable!()
         };
         while let Some(LockSpec { name, mode }) = wait.sorted.get(wait.taken).cloned() {
+            if let Some(present) = self.usage(&name)
+                && present != mode.usage()
+            {
+                self.undo(&wait);
+                let name = name.to_string();
+                return Some(Reply::Refused(Refusal::OtherUsage { name, present }));
+            }
             let lock = self.locks.entry(name.clone()).or_default();
             if let Some(own) = Self::own(lock, session, &owner) {
+                if mode.usage() != Usage::Lock && own.mode != mode {
+                    self.undo(&wait);
+                    let name = name.to_string();
+                    return Some(Reply::Refused(Refusal::OtherPermits { name }));
+                }
                 if own.mode == Mode::Shared && mode == Mode::Exclusive {
                     self.undo(&wait);
                     let name = name.to_string();
@@ -322,11 +383,12 @@ impl Naive {
                 own.pending += 1;
             } else {
                 let is_first = is_head || (lock.queue.is_empty() && lock.upgrader.is_none());
-                let both_shared = |hold: &Hold| mode == Mode::Shared && hold.mode == Mode::Shared;
-                if !is_first || !lock.holds.iter().all(both_shared) {
+                if !is_first || !fits(mode, &lock.holds) {
                     lock.queue.push((session, serial));
+                    self.last_wait += 1;
                     self.waiting.push(Waiting {
                         since: self.now,
+                        began: self.last_wait,
                         ..wait
                     });
                     return None;
@@ -342,6 +404,7 @@ impl Naive {
                     granted: 0,
                     pending: 1,
                     since,
+                    value: value.clone(),
                 });
             }
             wait.taken += 1;
@@ -356,7 +419,8 @@ impl Naive {
         };
         for LockSpec { name, mode } in &wait.sorted {
             let lock = self.locks.get_mut(name).unwrap();
-            if Self::own(lock, wait.session, owner).unwrap().mode < *mode {
+            let own = Self::own(lock, wait.session, owner).unwrap();
+            if *mode == Mode::Exclusive && own.mode == Mode::Shared {
                 self.undo(wait);
                 return Reply::Refused(Refusal::UpgradeRequired {
                     name: name.to_string(),
@@ -477,8 +541,8 @@ impl Naive {
         let Some(hold) = self.granted(session, name, token) else {
             return Some(stale(name, token));
         };
-        if hold.mode == Mode::Exclusive {
-            let (name, mode) = (name.to_string(), Mode::Exclusive);
+        if hold.mode != Mode::Shared {
+            let (name, mode) = (name.to_string(), hold.mode);
             return Some(Reply::Refused(Refusal::WrongMode { name, mode }));
         }
         let lock = self.locks.get_mut(name).unwrap();
@@ -491,7 +555,9 @@ impl Naive {
             return Some(self.promote(name));
         }
         lock.upgrader = Some((session, serial));
-        self.waiting.push(new);
+        self.last_wait += 1;
+        let began = self.last_wait;
+        self.waiting.push(Waiting { began, ..new });
         None
     }
 
@@ -519,8 +585,8 @@ impl Naive {
         let Some(hold) = self.granted(session, name, token) else {
             return stale(name, token);
         };
-        if hold.mode == Mode::Shared {
-            let (name, mode) = (name.to_string(), Mode::Shared);
+        if hold.mode != Mode::Exclusive {
+            let (name, mode) = (name.to_string(), hold.mode);
             return Reply::Refused(Refusal::WrongMode { name, mode });
         }
         hold.mode = Mode::Shared;
@@ -553,9 +619,7 @@ impl Naive {
             };
             let mode = wait.sorted[wait.taken].mode;
             let lock = self.locks.get_mut(name).unwrap();
-            let both_shared = |hold: &Hold| mode == Mode::Shared && hold.mode == Mode::Shared;
-            let fits = lock.holds.iter().all(both_shared);
-            if !fits && Self::own(lock, session, &owner).is_none() {
+            if !fits(mode, &lock.holds) && Self::own(lock, session, &owner).is_none() {
                 return;
             }
             lock.queue.remove(0);
@@ -563,6 +627,89 @@ impl Naive {
             if let Some(reply) = self.go_on(wait.clone(), true) {
                 self.complete(wait, reply);
             }
+            self.break_deadlocks(&(session, owner));
+        }
+    }
+
+    fn usage(&self, name: &LockName) -> Option<Usage> {
+        let lock = self.locks.get(name)?;
+        let waited = lock.queue.first().map(|&(session, serial)| {
+            let wait = self.find_waiting(session, serial).unwrap();
+            wait.sorted[wait.taken].mode
+        });
+        let held = lock.holds.first().map(|hold| hold.mode);
+        held.or(waited).map(Mode::usage)
+    }
+
+    /// While an owner is part of a circle, the wait that the model has chosen is ended.
+    fn break_deadlocks(&mut self, owner: &(SessionId, Owner)) {
+        loop {
+            let may_be_chosen = self.victims(owner);
+            if may_be_chosen.is_empty() {
+                return;
+            }
+            let chosen = self.broken.pop_front().expect("a deadlock was not broken");
+            assert!(
+                may_be_chosen.contains(&chosen),
+                "{chosen:?} was chosen, not one of {may_be_chosen:?}"
+            );
+            let name = self.waits_for(chosen.0, chosen.1).to_string();
+            let cycle = String::new();
+            self.end_wait(chosen.0, chosen.1, Refusal::Deadlock { name, cycle });
+        }
+    }
+
+    /// Who may be chosen: of every circle through an owner, the one who gives way.
+    fn victims(&self, owner: &(SessionId, Owner)) -> BTreeSet<(SessionId, Serial)> {
+        let mut victims = BTreeSet::new();
+        self.follow(owner, &mut Vec::new(), &mut victims);
+        victims
+    }
+
+    fn owner(&self, wait: &Waiting) -> (SessionId, Owner) {
+        let owner = match &wait.content {
+            Command::Acquire { owner, .. } => owner,
+            Command::Upgrade { name, token, .. } => {
+                let holds = &self.locks[name].holds;
+                &holds
+                    .iter()
+                    .find(|hold| hold.token == *token)
+                    .unwrap()
+                    .owner
+            }
+            _ => unreachable!(),
+        };
+        (wait.session, owner.clone())
+    }
+
+    fn follow<'a>(
+        &'a self,
+        from: &(SessionId, Owner),
+        path: &mut Vec<&'a Waiting>,
+        victims: &mut BTreeSet<(SessionId, Serial)>,
+    ) {
+        for wait in self.waiting.iter().filter(|wait| self.owner(wait) == *from) {
+            let lock = &self.locks[&self.waits_for(wait.session, wait.serial)];
+            path.push(wait);
+            let start = self.owner(path[0]);
+            for hold in &lock.holds {
+                let next = (hold.session, hold.owner.clone());
+                let is_semaphore = hold.mode.usage() != Usage::Lock;
+                if next == *from || is_semaphore {
+                    continue;
+                }
+                if next == start {
+                    let first = path.iter().min_by_key(|wait| {
+                        let (session, owner) = self.owner(wait);
+                        let rank = (priority(session), Reverse(opened(session)));
+                        (rank, Reverse((session, owner)), Reverse(wait.began))
+                    });
+                    victims.extend(first.map(|wait| (wait.session, wait.serial)));
+                } else if path.iter().all(|wait| self.owner(wait) != next) {
+                    self.follow(&next, path, victims);
+                }
+            }
+            path.pop();
         }
     }
 
@@ -633,6 +780,7 @@ impl Hold {
             granted,
             pending,
             since,
+            value,
         } = self.clone();
         HolderView {
             session,
@@ -641,6 +789,7 @@ impl Hold {
             token,
             holds: granted + pending,
             since,
+            value,
         }
     }
 }

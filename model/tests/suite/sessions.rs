@@ -1,8 +1,8 @@
 //! Sessions: homes, attachments, ends.
 
 use lockstep_model::{
-    Answer, Command, Effect, FencingToken, Millis, Priority, Query, Refusal, Reply, SessionEpoch,
-    SessionId, ShardId, Timestamp,
+    Answer, Command, Effect, FencingToken, Millis, Owner, Priority, Query, Refusal, Reply,
+    SessionEpoch, SessionId, ShardId, Timestamp,
     command::{EndReason, Wait},
     session::{ATTACH_WINDOW, EndingSession, HomeSession, TOMBSTONE_LIFE},
     shard::Counts,
@@ -19,6 +19,7 @@ fn attach(not_after: Timestamp) -> Command {
     Command::AttachSession {
         session: FAR,
         priority: Priority(1),
+        opened: Timestamp(7),
         not_after,
     }
 }
@@ -103,7 +104,12 @@ fn the_end_gives_everything_back() {
     world.take(B, "m", X);
     world.blocks(acquire(request(A, 1), &[("a", X), ("m", X)], Wait::Forever));
     world.blocks(acquire(request(C, 1), &[("a", S)], Wait::Forever));
-    world.blocks(acquire(request(B, 1), &[("l", S)], Wait::Forever));
+    // Another owner than the one for whom A waits: it waits for A, but not in a circle.
+    let mut other = acquire(request(B, 1), &[("l", S)], Wait::Forever);
+    if let Command::Acquire { owner, .. } = &mut other {
+        *owner = Owner::new("other").unwrap();
+    }
+    world.blocks(other);
     let (outcome, effects) = world.apply(end(A));
     assert_eq!(outcome, done(Reply::Done));
     let expected = [
@@ -135,6 +141,7 @@ fn the_home_waits_for_the_touched_shards() {
     let touched = Reply::Touched {
         not_after,
         priority: Priority(3),
+        opened: world.at,
     };
     for shard in [ShardId(3), OTHER, OTHER, THIS] {
         assert_eq!(world.reply(touch(A, shard)), touched);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Millis, Outcome, Owner, Priority,
-    Refusal, Reply, Serial, SessionId, ShardId, Timestamp,
+    Refusal, Reply, Serial, SessionId, ShardId, Timestamp, Value,
     command::{LockSpec, Mode, RequestId, Wait},
     reply::Grant,
     shard::Shard,
@@ -45,6 +45,7 @@ pub(crate) fn acquire(request: RequestId, locks: &[(&str, Mode)], wait: Wait) ->
         owner: Owner::default(),
         locks: locks.collect(),
         wait,
+        value: Value::EMPTY,
     }
 }
 
@@ -113,6 +114,7 @@ impl World {
         let Applied {
             mut outcomes,
             effects,
+            changes: _,
         } = self.apply_all(vec![command]);
         assert_eq!(outcomes.len(), 1);
         (outcomes.remove(0), effects)

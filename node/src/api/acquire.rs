@@ -12,7 +12,7 @@ use std::{
 };
 
 use lockstep_model::{
-    Command, Owner, Refusal, Reply, ShardId,
+    Command, Owner, Refusal, Reply, ShardId, Value,
     command::{GiveBack, LockSpec, RequestId, Wait},
     reply::Grant,
 };
@@ -32,6 +32,8 @@ pub struct Acquisition {
     pub locks: Vec<LockSpec>,
     /// For how long.
     pub wait: Wait,
+    /// What the holder says.
+    pub value: Value,
 }
 
 /// Takes the locks; the grants in the order in which they were asked for.
@@ -53,6 +55,7 @@ pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Gr
             owner: acquisition.owner.clone(),
             locks,
             wait: acquisition.wait,
+            value: acquisition.value.clone(),
         };
         let taken = take(
             router,

@@ -5,13 +5,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use lockstep_model::{
-    FencingToken, LockName, Millis, Owner,
+    FencingToken, LockName, Millis, Owner, Usage, Value,
     command::{
         DEFAULT_SESSION_TTL, Labels, LockSpec, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES,
         MAX_LABELS, MAX_LOCKS_PER_ACQUIRE, MAX_SESSION_TTL, MAX_WAIT, MIN_SESSION_TTL, Mode, Wait,
     },
+    deadlock::{Deadlock, words},
+    mode::MAX_PERMITS,
     query::{LockView, MAX_PAGE, SessionView},
     reply::Grant,
+    watch::{Change, ChangeKind},
 };
 use lockstep_proto::lock::v1 as pb;
 
@@ -116,16 +119,13 @@ pub fn lock_specs(specs: &[pb::LockSpec]) -> Result<Vec<LockSpec>, Fault> {
         .enumerate()
         .map(|(at, spec)| {
             let name = name(&format!("locks[{at}].name"), &spec.name)?;
-            let mode = match spec.mode() {
-                pb::LockMode::Shared => Mode::Shared,
-                pb::LockMode::Exclusive => Mode::Exclusive,
-                pb::LockMode::Unspecified => {
-                    return Err(Fault::invalid(
-                        format!("locks[{at}].mode"),
-                        "must be LOCK_MODE_SHARED or LOCK_MODE_EXCLUSIVE",
-                    ));
-                }
-            };
+            let mode = lock_mode(at, spec)?;
+            if matches!(mode, Mode::Meet { .. }) && specs.len() > 1 {
+                return Err(Fault::invalid(
+                    format!("locks[{at}].mode"),
+                    "is LOCK_MODE_BARRIER: a barrier must be the only lock of its acquisition",
+                ));
+            }
             if !seen.insert(name.clone()) {
                 return Err(Fault::invalid(
                     format!("locks[{at}].name"),
@@ -135,6 +135,59 @@ pub fn lock_specs(specs: &[pb::LockSpec]) -> Result<Vec<LockSpec>, Fault> {
             Ok(LockSpec { name, mode })
         })
         .collect()
+}
+
+/// How a lock is wanted.
+fn lock_mode(at: usize, spec: &pb::LockSpec) -> Result<Mode, Fault> {
+    let field = |name: &str| format!("locks[{at}].{name}");
+    let size = || match spec.size {
+        size @ 1..=MAX_PERMITS => Ok(size),
+        size => Err(Fault::invalid(
+            field("size"),
+            format!("is {size}; must be 1 to {MAX_PERMITS}, the same for all who use it"),
+        )),
+    };
+    let mode = match spec.mode() {
+        pb::LockMode::Shared => Mode::Shared,
+        pb::LockMode::Exclusive => Mode::Exclusive,
+        pb::LockMode::Semaphore => {
+            let of = size()?;
+            let count = spec.permits.max(1);
+            if count > of {
+                let words = format!("is {count}; must be at most the semaphore's size, {of}");
+                return Err(Fault::invalid(field("permits"), words));
+            }
+            return Ok(Mode::Permits { count, of });
+        }
+        pb::LockMode::Barrier => Mode::Meet { parties: size()? },
+        pb::LockMode::Unspecified => {
+            return Err(Fault::invalid(
+                field("mode"),
+                "must be LOCK_MODE_SHARED, _EXCLUSIVE, _SEMAPHORE or _BARRIER",
+            ));
+        }
+    };
+    if spec.permits != 0 {
+        return Err(Fault::invalid(
+            field("permits"),
+            "must be 0: only a semaphore has permits",
+        ));
+    }
+    if spec.size != 0 && mode.usage() == Usage::Lock {
+        return Err(Fault::invalid(
+            field("size"),
+            "must be 0: only semaphores and barriers have a size",
+        ));
+    }
+    Ok(mode)
+}
+
+/// What a holder says.
+///
+/// # Errors
+/// If it is too long.
+pub fn value(bytes: &[u8]) -> Result<Value, Fault> {
+    Value::new(bytes).map_err(|error| Fault::invalid("value", error.to_string()))
 }
 
 /// An owner tag.
@@ -184,6 +237,69 @@ pub fn mode(mode: Mode) -> pb::LockMode {
     match mode {
         Mode::Shared => pb::LockMode::Shared,
         Mode::Exclusive => pb::LockMode::Exclusive,
+        Mode::Permits { .. } => pb::LockMode::Semaphore,
+        Mode::Meet { .. } => pb::LockMode::Barrier,
+    }
+}
+
+/// How many permits a semaphore's user has or wants, and the size of the semaphore or barrier; 0
+/// where there is no such thing.
+const fn sizes(mode: Mode) -> (u32, u32) {
+    match mode {
+        Mode::Shared | Mode::Exclusive => (0, 0),
+        Mode::Permits { count, of } => (count, of),
+        Mode::Meet { parties } => (0, parties),
+    }
+}
+
+/// A change of a holder.
+#[must_use]
+pub fn change(change: Change) -> pb::Change {
+    let (permits, size) = sizes(change.mode);
+    pb::Change {
+        revision: change.revision.0,
+        at_ms: change.at.0,
+        name: change.name.as_str().to_owned(),
+        kind: match change.kind {
+            ChangeKind::Present => pb::ChangeKind::Present,
+            ChangeKind::Acquired => pb::ChangeKind::Acquired,
+            ChangeKind::Converted => pb::ChangeKind::Converted,
+            ChangeKind::Proclaimed => pb::ChangeKind::Proclaimed,
+            ChangeKind::Released => pb::ChangeKind::Released,
+        }
+        .into(),
+        session_id: change.session.0,
+        owner: change.owner.as_str().to_owned(),
+        mode: mode(change.mode).into(),
+        token: change.token.0,
+        value: change.value.as_bytes().to_vec(),
+        permits,
+        size,
+    }
+}
+
+/// A deadlock that was broken.
+#[must_use]
+pub fn deadlock(deadlock: &Deadlock) -> pb::Deadlock {
+    pb::Deadlock {
+        at_ms: deadlock.at.0,
+        victim_session_id: deadlock.victim.session.0,
+        victim_owner: deadlock.victim.owner.as_str().to_owned(),
+        name: deadlock.name.as_str().to_owned(),
+        words: words(&deadlock.cycle),
+        cycle: deadlock
+            .cycle
+            .iter()
+            .map(|edge| pb::WaitFor {
+                session_id: edge.wait.party.session.0,
+                owner: edge.wait.party.owner.as_str().to_owned(),
+                name: edge.wait.name.as_str().to_owned(),
+                shard: edge.wait.shard.0,
+                holder_session_id: edge.holder.party.session.0,
+                holder_owner: edge.holder.party.owner.as_str().to_owned(),
+                token: edge.holder.token.0,
+            })
+            .collect(),
     }
 }
 
@@ -207,24 +323,37 @@ pub fn lock_info(shard: u32, view: LockView) -> pb::LockInfo {
         holders: view
             .holders
             .into_iter()
-            .map(|holder| pb::Holder {
-                session_id: holder.session.0,
-                owner: holder.owner.as_str().to_owned(),
-                mode: mode(holder.mode).into(),
-                token: holder.token.0,
-                holds: holder.holds,
-                since_ms: holder.since.0,
+            .map(|holder| {
+                let (permits, size) = sizes(holder.mode);
+                pb::Holder {
+                    session_id: holder.session.0,
+                    owner: holder.owner.as_str().to_owned(),
+                    mode: mode(holder.mode).into(),
+                    token: holder.token.0,
+                    holds: holder.holds,
+                    since_ms: holder.since.0,
+                    value: holder.value.as_bytes().to_vec(),
+                    permits,
+                    size,
+                }
             })
             .collect(),
         waiters: view
             .waiters
             .into_iter()
-            .map(|waiter| pb::Waiter {
-                session_id: waiter.session.0,
-                owner: waiter.owner.as_str().to_owned(),
-                mode: mode(waiter.mode).into(),
-                upgrade: waiter.upgrade,
-                since_ms: waiter.since.0,
+            .zip(1..)
+            .map(|(waiter, position)| {
+                let (permits, size) = sizes(waiter.mode);
+                pb::Waiter {
+                    session_id: waiter.session.0,
+                    owner: waiter.owner.as_str().to_owned(),
+                    mode: mode(waiter.mode).into(),
+                    upgrade: waiter.upgrade,
+                    since_ms: waiter.since.0,
+                    position,
+                    permits,
+                    size,
+                }
             })
             .collect(),
         waiter_count: view.waiter_count,

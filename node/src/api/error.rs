@@ -36,7 +36,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+    /// A failure with its stable reason, and words that say what to do.
+    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
             reason,
@@ -47,7 +48,9 @@ impl Fault {
         }
     }
 
-    fn with(mut self, key: &str, value: impl ToString) -> Self {
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.metadata.insert(key.to_owned(), value.to_string());
         self
     }
@@ -168,11 +171,7 @@ impl From<Refusal> for Fault {
             | Refusal::AttachTooLate { session }
             | Refusal::NoSession { session } => Self::no_session(session),
             Refusal::SessionEnded { session, reason } => {
-                let reason = match reason {
-                    EndReason::Closed => "SESSION_CLOSED",
-                    EndReason::Expired => "SESSION_EXPIRED",
-                };
-                Self::new(Code::NotFound, reason, words).with("session", session)
+                Self::new(Code::NotFound, ended(reason), words).with("session", session)
             }
             Refusal::SessionExists { session } => {
                 Self::new(Code::AlreadyExists, "SESSION_EXISTS", words).with("session", session)
@@ -203,6 +202,13 @@ impl From<Refusal> for Fault {
             Refusal::UpgradeDeadlock { name } => {
                 Self::new(Code::Aborted, "UPGRADE_DEADLOCK", words).with("lock", name)
             }
+            Refusal::Deadlock { name, cycle } => Self::new(Code::Aborted, "DEADLOCK", words)
+                .with("lock", name)
+                .with("cycle", cycle),
+            Refusal::OtherUsage { name, present } => failed("OTHER_USAGE")
+                .with("lock", name)
+                .with("present", present),
+            Refusal::OtherPermits { name } => failed("OTHER_PERMITS").with("lock", name),
             Refusal::UpgradeRequired { name } => failed("UPGRADE_REQUIRED").with("lock", name),
             Refusal::StaleToken { name, token } => failed("STALE_TOKEN")
                 .with("lock", name)
@@ -226,6 +232,13 @@ impl From<Refusal> for Fault {
             | Refusal::NodeActive { .. }
             | Refusal::NodeReplaced { .. } => Self::about_nodes(refusal),
         }
+    }
+}
+
+const fn ended(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Closed => "SESSION_CLOSED",
+        EndReason::Expired => "SESSION_EXPIRED",
     }
 }
 

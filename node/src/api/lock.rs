@@ -1,27 +1,27 @@
 //! `lockstep.lock.v1.LockService`.
 //!
-//! Invariant: a unary acquisition whose caller goes away before it is answered, and that names no
-//! serial, is cancelled, and given back if it was granted meanwhile: it leaves nothing behind.
+//! Invariant: what comes in is checked whole before any part of it is carried out.
 
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 
-use futures::future::join_all;
 use lockstep_model::{
-    Answer, Command, LockName, Priority, Query, Refusal, Reply, SessionId, ShardId,
+    Answer, Command, LockName, Priority, Query, Refusal, Reply, SessionId,
     command::{EndReason, RequestId},
+    deadlock::MAX_REMEMBERED,
 };
 use lockstep_proto::lock::v1::{self as pb, lock_service_server::LockService};
-use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    acquire::{Acquisition, acquire, undo},
     convert,
+    detached::detached,
     error::Fault,
+    everywhere::everywhere,
     operation,
     stream::{self, acked_below, session_id, unary_serial},
+    watch,
 };
 use crate::{
     entry::Entry,
@@ -55,6 +55,7 @@ fn request_id(session: u64, serial: u64, bound: u64) -> Result<RequestId, Fault>
 #[tonic::async_trait]
 impl LockService for LockServer {
     type SessionStream = ReceiverStream<Result<pb::SessionResponse, Status>>;
+    type WatchStream = ReceiverStream<Result<pb::WatchResponse, Status>>;
 
     async fn open_session(
         &self,
@@ -222,6 +223,47 @@ impl LockService for LockServer {
         Ok(Response::new(pb::DowngradeResponse { token: token.0 }))
     }
 
+    async fn proclaim(
+        &self,
+        request: Request<pb::ProclaimRequest>,
+    ) -> Result<Response<pb::ProclaimResponse>, Status> {
+        let request = request.into_inner();
+        let id = request_id(request.session_id, request.serial, request.acked_below)?;
+        let router = self.router()?;
+        operation::proclaim(&router, id, request.operation).await?;
+        Ok(Response::new(pb::ProclaimResponse {}))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<pb::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let stop = self.stop.child_token();
+        let news = watch::serve(self.router()?, request.into_inner(), stop)?;
+        Ok(Response::new(news))
+    }
+
+    async fn list_deadlocks(
+        &self,
+        _request: Request<pb::ListDeadlocksRequest>,
+    ) -> Result<Response<pb::ListDeadlocksResponse>, Status> {
+        let router = self.router()?;
+        let mut total = 0;
+        let mut deadlocks = Vec::new();
+        for answer in everywhere(&router, &Query::Deadlocks).await? {
+            if let (_, Answer::Deadlocks { count, last }) = answer {
+                total += count;
+                deadlocks.extend(last);
+            }
+        }
+        deadlocks.sort_by_key(|deadlock| Reverse(deadlock.at));
+        let last = deadlocks.iter().take(MAX_REMEMBERED);
+        Ok(Response::new(pb::ListDeadlocksResponse {
+            deadlocks: last.map(convert::deadlock).collect(),
+            count: total,
+        }))
+    }
+
     async fn validate(
         &self,
         request: Request<pb::ValidateRequest>,
@@ -298,63 +340,9 @@ impl LockService for LockServer {
     }
 }
 
-/// Asks every data shard. Fails if one does not answer: a list with holes would mislead.
-async fn everywhere(router: &Router, query: &Query) -> Result<Vec<(ShardId, Answer)>, Fault> {
-    let asked = router
-        .directory()
-        .data_shards()
-        .map(|shard| async move { Ok((shard, router.query(shard, query.clone()).await?)) });
-    join_all(asked)
-        .await
-        .into_iter()
-        .collect::<Result<_, RouteError>>()
-        .map_err(Fault::from)
-}
-
 fn wrong_answer() -> Fault {
     RouteError::Incompatible {
         what: "a wrong kind of answer".to_owned(),
     }
     .into()
-}
-
-/// Acquires in a task of its own, so that a caller who goes away can be cleaned up after.
-async fn detached(
-    router: Arc<Router>,
-    acquisition: Acquisition,
-) -> Result<Vec<lockstep_model::reply::Grant>, Fault> {
-    let request = acquisition.request;
-    if !request.serial.is_ephemeral() {
-        return acquire(&router, acquisition).await;
-    }
-    let (result, answered) = oneshot::channel();
-    let (present, gone) = oneshot::channel::<()>();
-    tokio::spawn(async move {
-        let mut acquiring = Box::pin(acquire(&router, acquisition));
-        let outcome = tokio::select! {
-            outcome = &mut acquiring => Some(outcome),
-            // The caller's end is dropped: it went away.
-            _ = gone => None,
-        };
-        let outcome = match outcome {
-            Some(outcome) => outcome,
-            None => {
-                let cancel = operation::cancel(&router, request.session, request.serial);
-                tokio::join!(acquiring, cancel).0
-            }
-        };
-        if let Err(Ok(grants)) = result.send(outcome) {
-            let held = grants
-                .into_iter()
-                .map(|grant| (router.directory().shard_of_lock(&grant.name), 0, grant));
-            if let Err(fault) = undo(&router, request, held, Refusal::NoSuchWait).await {
-                tracing::debug!(session = %request.session, reason = fault.reason, "not undone");
-            }
-        }
-    });
-    let outcome = answered
-        .await
-        .unwrap_or_else(|_| Err(Fault::unavailable("SHUTTING_DOWN", "this node is stopping")));
-    drop(present);
-    outcome
 }

@@ -29,7 +29,31 @@ pub fn acquisition(
         owner: convert::owner(&operation.owner)?,
         locks: convert::lock_specs(&operation.locks)?,
         wait: convert::wait(operation.wait)?,
+        value: convert::value(&operation.value)?,
     })
+}
+
+/// Says something else with a hold.
+///
+/// # Errors
+/// If a field is out of bounds, the token is stale, or the outcome is unknown.
+pub async fn proclaim(
+    router: &Router,
+    request: RequestId,
+    operation: Option<pb::ProclaimOperation>,
+) -> Result<(), Fault> {
+    let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
+    let name = convert::name("name", &operation.name)?;
+    let command = Command::Proclaim {
+        request,
+        name: name.clone(),
+        token: convert::token("token", operation.token)?,
+        value: convert::value(&operation.value)?,
+    };
+    match on_lock(router, request.session, &name, command).await? {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(&other).into()),
+    }
 }
 
 /// Releases one hold; how many are left.
@@ -154,6 +178,11 @@ pub async fn valid(
         | Answer::Locks(_)
         | Answer::Sessions(_)
         | Answer::Cluster(_)
+        | Answer::Touched(_)
+        | Answer::Waits(_)
+        | Answer::Stand(_)
+        | Answer::Deadlocks { .. }
+        | Answer::Revision(_)
         | Answer::WrongShard => Err(RouteError::Incompatible {
             what: "a wrong kind of answer".to_owned(),
         }
@@ -194,6 +223,10 @@ pub async fn carry_out(
         Some(Operation::Downgrade(operation)) => {
             let token = downgrade(router, request, Some(operation)).await?;
             Done::Downgraded(pb::Downgraded { token: token.0 })
+        }
+        Some(Operation::Proclaim(operation)) => {
+            proclaim(router, request, Some(operation)).await?;
+            Done::Proclaimed(pb::Proclaimed {})
         }
         None => {
             return Err(Fault::invalid(

@@ -249,7 +249,10 @@ fn single_shard(router: &Router, operation: &pb::Operation) -> Option<ShardId> {
             _ => return None,
         },
         Operation::Upgrade(upgrade) => &upgrade.name,
-        Operation::Release(_) | Operation::Renew(_) | Operation::Downgrade(_) => return None,
+        Operation::Release(_)
+        | Operation::Renew(_)
+        | Operation::Downgrade(_)
+        | Operation::Proclaim(_) => return None,
     };
     let name = lockstep_model::LockName::new(name).ok()?;
     Some(router.directory().shard_of_lock(&name))

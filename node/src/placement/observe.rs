@@ -63,6 +63,11 @@ pub(super) fn own_tables(router: &Router) -> Option<ClusterView> {
         | Answer::Locks(_)
         | Answer::Valid(_)
         | Answer::Sessions(_)
+        | Answer::Touched(_)
+        | Answer::Waits(_)
+        | Answer::Stand(_)
+        | Answer::Deadlocks { .. }
+        | Answer::Revision(_)
         | Answer::WrongShard => None,
     }
 }

@@ -6,7 +6,7 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures::{Stream, StreamExt as _, stream::FuturesOrdered};
-use lockstep_model::{NodeId, ShardId};
+use lockstep_model::{NodeId, Revision, ShardId};
 use lockstep_proto::raft::v1::{self as pb, peer_service_server::PeerService};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,6 +22,7 @@ use crate::{
     request::RequestError,
     router::Router,
     shard_state, status,
+    watch::{relay, target::Target},
 };
 
 /// Answers of an append stream that wait for the connection: openraft's own pipeline holds 64.
@@ -100,6 +101,7 @@ impl PeerService for PeerServer {
     type AppendStream = Answers<pb::AppendResponse>;
     type ExecuteStream = ReceiverStream<Result<pb::ExecuteResponse, Status>>;
     type ReadShardStream = shard_state::Parts;
+    type WatchShardStream = ReceiverStream<Result<pb::WatchShardResponse, Status>>;
     type FollowStream = ReceiverStream<Result<pb::FollowResponse, Status>>;
 
     async fn append(
@@ -297,6 +299,20 @@ impl PeerService for PeerServer {
             | RequestError::Malformed { .. } => Status::unavailable(error.to_string()),
         })?;
         Ok(Response::new(parts))
+    }
+
+    async fn watch_shard(
+        &self,
+        request: Request<pb::WatchShardRequest>,
+    ) -> Result<Response<Self::WatchShardStream>, Status> {
+        let request = request.into_inner();
+        let replica = self.replica(request.to)?;
+        let target = Target::from_wire(request.target)
+            .ok_or_else(|| Status::invalid_argument("a watch without a target"))?;
+        let after = request.after.map(Revision);
+        let floor = Revision(request.at_least);
+        let news = relay::serve(self.router()?, replica, target, after, floor);
+        Ok(Response::new(news))
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
     Batch, Command, FencingToken, LockName, Machine, Owner, Priority, Serial, SessionId, ShardId,
+    Value,
     command::{LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement,
@@ -98,6 +99,7 @@ fn grants(count: u64) -> Payload {
             mode: Mode::Exclusive,
         }],
         wait: Wait::Try,
+        value: Value::EMPTY,
     }));
     commands(all)
 }

@@ -244,9 +244,19 @@ async fn collect(queued: &mut mpsc::Receiver<Proposal>, proposals: &mut Vec<Prop
 fn weight(command: &Command) -> usize {
     const REST: usize = 64;
     REST + match command {
-        Command::Acquire { owner, locks, .. } => {
+        Command::Acquire {
+            owner,
+            locks,
+            value,
+            ..
+        } => {
             let names = locks.iter().map(|lock| lock.name.as_str().len() + 8);
-            owner.as_str().len() + names.sum::<usize>()
+            owner.as_str().len() + names.sum::<usize>() + value.as_bytes().len()
+        }
+        Command::Proclaim { name, value, .. } => name.as_str().len() + value.as_bytes().len(),
+        Command::AbortWait { cycle, .. } => {
+            let names = cycle.iter().map(|edge| edge.wait.name.as_str().len() + 64);
+            names.sum()
         }
         Command::UndoAcquire { grants, .. } => grants
             .iter()
@@ -288,9 +298,11 @@ fn blocking(command: &Command) -> Option<Key> {
         | Command::AttachSession { .. }
         | Command::DetachSession { .. }
         | Command::CancelWait { .. }
+        | Command::AbortWait { .. }
         | Command::Release { .. }
         | Command::UndoAcquire { .. }
         | Command::Downgrade { .. }
+        | Command::Proclaim { .. }
         | Command::ExpireWaits
         | Command::RaiseTokens { .. }
         | Command::Meta(_) => return None,

@@ -10,7 +10,9 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use lockstep_model::{Batch, DecodeError, Effect, Machine, ShardId};
+use lockstep_model::{
+    Applied as ModelApplied, Batch, DecodeError, Effect, Machine, Revision, ShardId, watch::Change,
+};
 use openraft::{OptionalSend, RaftSnapshotBuilder, storage::RaftStateMachine};
 use parking_lot::{Mutex, RwLock};
 use tokio::task::spawn_blocking;
@@ -31,6 +33,13 @@ pub trait EffectSink: Send + Sync + 'static {
     /// replica, also for entries that are applied again after a restart: who is not the leader
     /// ignores them. Must not wait: the shard applies nothing meanwhile.
     fn effects(&self, effects: Vec<Effect>);
+
+    /// Takes the changes of holds by a log entry, in order, entry after entry; never none. Called on
+    /// every replica, and must not wait either.
+    fn changes(&self, _changes: Vec<Change>) {}
+
+    /// The machine was replaced by a snapshot: the changes that led there are not known.
+    fn restored(&self, _revision: Revision) {}
 }
 
 /// A committed batch that does not decode. Every replica refuses it alike: two versions disagree.
@@ -93,7 +102,7 @@ struct Core {
 }
 
 impl Core {
-    fn apply(&self, entry: Entry) -> Result<(Outcomes, Vec<Effect>), UnreadableBatch> {
+    fn apply(&self, entry: Entry) -> Result<ModelApplied, UnreadableBatch> {
         let log_id = entry.log_id;
         let batch = match &entry.payload {
             Payload::Normal(BatchBytes(bytes)) => Some(self.decode(log_id.index, bytes)?),
@@ -109,7 +118,7 @@ impl Core {
             }
         }
         drop(machine);
-        Ok((Outcomes(applied.outcomes), applied.effects))
+        Ok(applied)
     }
 
     fn decode(&self, index: u64, bytes: &Bytes) -> Result<Batch, UnreadableBatch> {
@@ -173,6 +182,7 @@ impl MachineStore {
             }
             None => (empty(shard), Applied::default()),
         };
+        sink.restored(revision(&machine));
         let core = Core {
             shard,
             machine: Arc::new(RwLock::new(machine)),
@@ -190,6 +200,14 @@ impl MachineStore {
     #[must_use]
     pub fn machine(&self) -> Arc<RwLock<Machine>> {
         Arc::clone(&self.core.machine)
+    }
+}
+
+/// Of the last change that a machine has made.
+const fn revision(machine: &Machine) -> Revision {
+    match machine {
+        Machine::Data(shard) => shard.revision(),
+        Machine::Meta(_) => Revision(0),
     }
 }
 
@@ -215,7 +233,11 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         Strm: Stream<Item = Result<EntryResponder, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let (outcomes, effects) = self
+            let ModelApplied {
+                outcomes,
+                effects,
+                changes,
+            } = self
                 .core
                 .apply(entry)
                 .map_err(|unreadable| io::Error::new(io::ErrorKind::InvalidData, unreadable))?;
@@ -224,8 +246,11 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             if !effects.is_empty() {
                 self.sink.effects(effects);
             }
+            if !changes.is_empty() {
+                self.sink.changes(changes);
+            }
             if let Some(responder) = responder {
-                responder.send(outcomes);
+                responder.send(Outcomes(outcomes));
             }
         }
         Ok(())
@@ -260,7 +285,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             .await?
         {
             Kept::Yes => {
+                let revision = revision(&machine);
                 self.core.replace(machine, meta);
+                self.sink.restored(revision);
                 Ok(())
             }
             Kept::LaterOneExists => Err(io::Error::new(

@@ -133,7 +133,7 @@ pub struct Operation {
     /// The client has the answers of all serials below this one; their records are dropped.
     #[prost(uint64, tag = "2")]
     pub acked_below: u64,
-    #[prost(oneof = "operation::Operation", tags = "3, 4, 5, 6, 7")]
+    #[prost(oneof = "operation::Operation", tags = "3, 4, 5, 6, 7, 8")]
     pub operation: ::core::option::Option<operation::Operation>,
 }
 /// Nested message and enum types in `Operation`.
@@ -150,6 +150,8 @@ pub mod operation {
         Upgrade(super::UpgradeOperation),
         #[prost(message, tag = "7")]
         Downgrade(super::DowngradeOperation),
+        #[prost(message, tag = "8")]
+        Proclaim(super::ProclaimOperation),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -162,11 +164,16 @@ pub struct AcquireOperation {
     /// 1 to 64 different locks, granted all or nothing.
     #[prost(message, repeated, tag = "1")]
     pub locks: ::prost::alloc::vec::Vec<LockSpec>,
-    /// Tells holders of one session apart, for re-entrance: 0 to 128 bytes.
+    /// Tells holders of one session apart, for re-entrance: 0 to 128 bytes. An owner stands for one
+    /// thread of control: deadlocks are looked for between owners.
     #[prost(string, tag = "2")]
     pub owner: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub wait: ::core::option::Option<Wait>,
+    /// What the holder says, from the moment of the grant: at most 4,096 bytes. In an election, who
+    /// it is.
+    #[prost(bytes = "vec", tag = "4")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockSpec {
@@ -175,6 +182,13 @@ pub struct LockSpec {
     pub name: ::prost::alloc::string::String,
     #[prost(enumeration = "LockMode", tag = "2")]
     pub mode: i32,
+    /// Of a semaphore: how many permits to take. 0 means 1.
+    #[prost(uint32, tag = "3")]
+    pub permits: u32,
+    /// Of a semaphore: how many permits there are; of a barrier: how many have to meet. 1 to 65,536,
+    /// and the same for all who use it. A barrier is the only lock of its acquisition.
+    #[prost(uint32, tag = "4")]
+    pub size: u32,
 }
 /// Wait says how long an acquisition may be blocked. Unset means without limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -229,6 +243,17 @@ pub struct DowngradeOperation {
     #[prost(uint64, tag = "2")]
     pub token: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProclaimOperation {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The token of the grant. A stale one answers STALE_TOKEN and changes nothing.
+    #[prost(uint64, tag = "2")]
+    pub token: u64,
+    /// At most 4,096 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionResponse {
     #[prost(oneof = "session_response::Response", tags = "1, 2, 3, 4")]
@@ -276,7 +301,7 @@ pub struct SessionEnded {
 pub struct OperationResult {
     #[prost(uint64, tag = "1")]
     pub serial: u64,
-    #[prost(oneof = "operation_result::Result", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "operation_result::Result", tags = "2, 3, 4, 5, 6, 7")]
     pub result: ::core::option::Option<operation_result::Result>,
 }
 /// Nested message and enum types in `OperationResult`.
@@ -293,6 +318,8 @@ pub mod operation_result {
         Downgraded(super::Downgraded),
         #[prost(message, tag = "6")]
         Error(super::OperationError),
+        #[prost(message, tag = "7")]
+        Proclaimed(super::Proclaimed),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -330,6 +357,8 @@ pub struct Downgraded {
     #[prost(uint64, tag = "1")]
     pub token: u64,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Proclaimed {}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OperationError {
     /// A gRPC status code.
@@ -433,6 +462,20 @@ pub struct DowngradeResponse {
     pub token: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProclaimRequest {
+    #[prost(uint64, tag = "1")]
+    pub session_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub serial: u64,
+    #[prost(message, optional, tag = "3")]
+    pub operation: ::core::option::Option<ProclaimOperation>,
+    /// See `Operation.acked_below`.
+    #[prost(uint64, tag = "4")]
+    pub acked_below: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ProclaimResponse {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ValidateRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -502,6 +545,14 @@ pub struct Holder {
     /// Unix time in milliseconds.
     #[prost(uint64, tag = "6")]
     pub since_ms: u64,
+    /// What it says.
+    #[prost(bytes = "vec", tag = "7")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+    /// Of a semaphore: how many permits it has, and how many there are.
+    #[prost(uint32, tag = "8")]
+    pub permits: u32,
+    #[prost(uint32, tag = "9")]
+    pub size: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Waiter {
@@ -517,8 +568,133 @@ pub struct Waiter {
     /// Unix time in milliseconds.
     #[prost(uint64, tag = "5")]
     pub since_ms: u64,
+    /// 1 goes next.
+    #[prost(uint32, tag = "6")]
+    pub position: u32,
+    /// Of a semaphore: how many permits it wants; and its size, or that of the barrier.
+    #[prost(uint32, tag = "7")]
+    pub permits: u32,
+    #[prost(uint32, tag = "8")]
+    pub size: u32,
 }
-/// LockMode says whom a hold excludes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchRequest {
+    /// Where to go on, for each shard that was heard of: changes after these revisions. For other
+    /// shards the watch begins with the present holders.
+    #[prost(message, repeated, tag = "3")]
+    pub after: ::prost::alloc::vec::Vec<Position>,
+    #[prost(oneof = "watch_request::Target", tags = "1, 2")]
+    pub target: ::core::option::Option<watch_request::Target>,
+}
+/// Nested message and enum types in `WatchRequest`.
+pub mod watch_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        /// This lock.
+        #[prost(string, tag = "1")]
+        Name(::prost::alloc::string::String),
+        /// All locks whose names begin so; empty: all.
+        #[prost(string, tag = "2")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Position {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchResponse {
+    #[prost(uint32, tag = "1")]
+    pub shard: u32,
+    /// All changes in the shard up to this revision have been told: where to go on. 0 while the
+    /// present holders are being told.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// In order. None where only the revision is news.
+    #[prost(message, repeated, tag = "3")]
+    pub changes: ::prost::alloc::vec::Vec<Change>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Change {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Unix time in milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub at_ms: u64,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "ChangeKind", tag = "4")]
+    pub kind: i32,
+    /// Of the hold, after the change.
+    #[prost(uint64, tag = "5")]
+    pub session_id: u64,
+    #[prost(string, tag = "6")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(enumeration = "LockMode", tag = "7")]
+    pub mode: i32,
+    #[prost(uint64, tag = "8")]
+    pub token: u64,
+    #[prost(bytes = "vec", tag = "9")]
+    pub value: ::prost::alloc::vec::Vec<u8>,
+    /// Of a semaphore.
+    #[prost(uint32, tag = "10")]
+    pub permits: u32,
+    #[prost(uint32, tag = "11")]
+    pub size: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListDeadlocksRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListDeadlocksResponse {
+    /// At most 100, the newest first.
+    #[prost(message, repeated, tag = "1")]
+    pub deadlocks: ::prost::alloc::vec::Vec<Deadlock>,
+    /// How many there were, ever.
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Deadlock {
+    /// Unix time in milliseconds.
+    #[prost(uint64, tag = "1")]
+    pub at_ms: u64,
+    /// Whose wait was given up, and for which lock.
+    #[prost(uint64, tag = "2")]
+    pub victim_session_id: u64,
+    #[prost(string, tag = "3")]
+    pub victim_owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub name: ::prost::alloc::string::String,
+    /// The circle in words.
+    #[prost(string, tag = "5")]
+    pub words: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "6")]
+    pub cycle: ::prost::alloc::vec::Vec<WaitFor>,
+}
+/// WaitFor is a part of a circle: somebody waits for a lock that somebody else holds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WaitFor {
+    #[prost(uint64, tag = "1")]
+    pub session_id: u64,
+    #[prost(string, tag = "2")]
+    pub owner: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub shard: u32,
+    #[prost(uint64, tag = "5")]
+    pub holder_session_id: u64,
+    #[prost(string, tag = "6")]
+    pub holder_owner: ::prost::alloc::string::String,
+    /// The holder's.
+    #[prost(uint64, tag = "7")]
+    pub token: u64,
+}
+/// LockMode says whom a hold excludes. A name is used in one way at a time: as a lock, as a semaphore
+/// of one size, or as a barrier of one size; for another use it must be free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum LockMode {
@@ -528,6 +704,10 @@ pub enum LockMode {
     Shared = 1,
     /// Excludes every other hold.
     Exclusive = 2,
+    /// A semaphore: takes some of its permits.
+    Semaphore = 3,
+    /// A cyclic barrier: granted to all who wait once so many do, under one token, and never held.
+    Barrier = 4,
 }
 impl LockMode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -539,6 +719,8 @@ impl LockMode {
             Self::Unspecified => "LOCK_MODE_UNSPECIFIED",
             Self::Shared => "LOCK_MODE_SHARED",
             Self::Exclusive => "LOCK_MODE_EXCLUSIVE",
+            Self::Semaphore => "LOCK_MODE_SEMAPHORE",
+            Self::Barrier => "LOCK_MODE_BARRIER",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -547,6 +729,52 @@ impl LockMode {
             "LOCK_MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "LOCK_MODE_SHARED" => Some(Self::Shared),
             "LOCK_MODE_EXCLUSIVE" => Some(Self::Exclusive),
+            "LOCK_MODE_SEMAPHORE" => Some(Self::Semaphore),
+            "LOCK_MODE_BARRIER" => Some(Self::Barrier),
+            _ => None,
+        }
+    }
+}
+/// ChangeKind says what happened to a hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ChangeKind {
+    Unspecified = 0,
+    /// It was there when the watch began.
+    Present = 1,
+    /// It is new.
+    Acquired = 2,
+    /// It was upgraded, with a new token, or downgraded.
+    Converted = 3,
+    /// Its holder says something else.
+    Proclaimed = 4,
+    /// It is over.
+    Released = 5,
+}
+impl ChangeKind {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CHANGE_KIND_UNSPECIFIED",
+            Self::Present => "CHANGE_KIND_PRESENT",
+            Self::Acquired => "CHANGE_KIND_ACQUIRED",
+            Self::Converted => "CHANGE_KIND_CONVERTED",
+            Self::Proclaimed => "CHANGE_KIND_PROCLAIMED",
+            Self::Released => "CHANGE_KIND_RELEASED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CHANGE_KIND_UNSPECIFIED" => Some(Self::Unspecified),
+            "CHANGE_KIND_PRESENT" => Some(Self::Present),
+            "CHANGE_KIND_ACQUIRED" => Some(Self::Acquired),
+            "CHANGE_KIND_CONVERTED" => Some(Self::Converted),
+            "CHANGE_KIND_PROCLAIMED" => Some(Self::Proclaimed),
+            "CHANGE_KIND_RELEASED" => Some(Self::Released),
             _ => None,
         }
     }
@@ -893,6 +1121,31 @@ pub mod lock_service_client {
                 .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Downgrade"));
             self.inner.unary(req, path, codec).await
         }
+        /// Says something else with a hold: what an elected leader proclaims.
+        pub async fn proclaim(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ProclaimRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ProclaimResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.lock.v1.LockService/Proclaim",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Proclaim"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Tells a guarded resource whether a token is that of a current holder.
         pub async fn validate(
             &mut self,
@@ -966,6 +1219,59 @@ pub mod lock_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "ListLocks"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The present holders of a lock, or of all whose names begin so, and then every change of them,
+        /// each once and in order. A watch that breaks off goes on from where it was.
+        pub async fn watch(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.lock.v1.LockService/Watch",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Watch"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Lists the deadlocks that were broken last.
+        pub async fn list_deadlocks(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListDeadlocksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDeadlocksResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.lock.v1.LockService/ListDeadlocks",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.lock.v1.LockService", "ListDeadlocks"),
+                );
             self.inner.unary(req, path, codec).await
         }
     }
@@ -1056,6 +1362,14 @@ pub mod lock_service_server {
             tonic::Response<super::DowngradeResponse>,
             tonic::Status,
         >;
+        /// Says something else with a hold: what an elected leader proclaims.
+        async fn proclaim(
+            &self,
+            request: tonic::Request<super::ProclaimRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ProclaimResponse>,
+            tonic::Status,
+        >;
         /// Tells a guarded resource whether a token is that of a current holder.
         async fn validate(
             &self,
@@ -1075,6 +1389,26 @@ pub mod lock_service_server {
             request: tonic::Request<super::ListLocksRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ListLocksResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Watch method.
+        type WatchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The present holders of a lock, or of all whose names begin so, and then every change of them,
+        /// each once and in order. A watch that breaks off goes on from where it was.
+        async fn watch(
+            &self,
+            request: tonic::Request<super::WatchRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchStream>, tonic::Status>;
+        /// Lists the deadlocks that were broken last.
+        async fn list_deadlocks(
+            &self,
+            request: tonic::Request<super::ListDeadlocksRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListDeadlocksResponse>,
             tonic::Status,
         >;
     }
@@ -1607,6 +1941,51 @@ pub mod lock_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/lockstep.lock.v1.LockService/Proclaim" => {
+                    #[allow(non_camel_case_types)]
+                    struct ProclaimSvc<T: LockService>(pub Arc<T>);
+                    impl<
+                        T: LockService,
+                    > tonic::server::UnaryService<super::ProclaimRequest>
+                    for ProclaimSvc<T> {
+                        type Response = super::ProclaimResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ProclaimRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LockService>::proclaim(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ProclaimSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 "/lockstep.lock.v1.LockService/Validate" => {
                     #[allow(non_camel_case_types)]
                     struct ValidateSvc<T: LockService>(pub Arc<T>);
@@ -1727,6 +2106,97 @@ pub mod lock_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListLocksSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.lock.v1.LockService/Watch" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchSvc<T: LockService>(pub Arc<T>);
+                    impl<
+                        T: LockService,
+                    > tonic::server::ServerStreamingService<super::WatchRequest>
+                    for WatchSvc<T> {
+                        type Response = super::WatchResponse;
+                        type ResponseStream = T::WatchStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LockService>::watch(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.lock.v1.LockService/ListDeadlocks" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListDeadlocksSvc<T: LockService>(pub Arc<T>);
+                    impl<
+                        T: LockService,
+                    > tonic::server::UnaryService<super::ListDeadlocksRequest>
+                    for ListDeadlocksSvc<T> {
+                        type Response = super::ListDeadlocksResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListDeadlocksRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LockService>::list_deadlocks(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListDeadlocksSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

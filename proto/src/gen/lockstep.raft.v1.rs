@@ -514,6 +514,38 @@ pub struct ShardHead {
     #[prost(uint64, tag = "2")]
     pub total_bytes: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchShardRequest {
+    #[prost(message, optional, tag = "1")]
+    pub to: ::core::option::Option<Addressee>,
+    /// Changes after this revision; unset: the present holders first.
+    #[prost(uint64, optional, tag = "4")]
+    pub after: ::core::option::Option<u64>,
+    /// Begins once the replica has applied the changes up to here, which is what the leader had.
+    #[prost(uint64, tag = "5")]
+    pub at_least: u64,
+    #[prost(oneof = "watch_shard_request::Target", tags = "2, 3")]
+    pub target: ::core::option::Option<watch_shard_request::Target>,
+}
+/// Nested message and enum types in `WatchShardRequest`.
+pub mod watch_shard_request {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Target {
+        #[prost(string, tag = "2")]
+        Name(::prost::alloc::string::String),
+        #[prost(string, tag = "3")]
+        Prefix(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchShardResponse {
+    /// All up to here has been told; 0 while the present holders are being told.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// Encoded `lockstep_model::watch::Change`s.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub changes: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum ExecuteErrorKind {
@@ -997,6 +1029,31 @@ pub mod peer_service_client {
                 .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "ReadShard"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The changes of a shard's holders, as a replica on the callee applies them.
+        pub async fn watch_shard(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchShardRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchShardResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/WatchShard",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "WatchShard"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1124,6 +1181,17 @@ pub mod peer_service_server {
             &self,
             request: tonic::Request<super::ReadShardRequest>,
         ) -> std::result::Result<tonic::Response<Self::ReadShardStream>, tonic::Status>;
+        /// Server streaming response type for the WatchShard method.
+        type WatchShardStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchShardResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The changes of a shard's holders, as a replica on the callee applies them.
+        async fn watch_shard(
+            &self,
+            request: tonic::Request<super::WatchShardRequest>,
+        ) -> std::result::Result<tonic::Response<Self::WatchShardStream>, tonic::Status>;
     }
     /// PeerService is the only service on the peer port.
     #[derive(Debug)]
@@ -1820,6 +1888,52 @@ pub mod peer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReadShardSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/WatchShard" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchShardSvc<T: PeerService>(pub Arc<T>);
+                    impl<
+                        T: PeerService,
+                    > tonic::server::ServerStreamingService<super::WatchShardRequest>
+                    for WatchShardSvc<T> {
+                        type Response = super::WatchShardResponse;
+                        type ResponseStream = T::WatchShardStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchShardRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::watch_shard(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchShardSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -109,9 +109,11 @@ impl Core {
                 pending.sink = Sink::Undo;
                 self.cancel_pending(serial, now);
             }
-            Work::Release(_) | Work::Renew(_) | Work::Upgrade(_) | Work::Downgrade(_) => {
-                pending.sink = Sink::Nobody;
-            }
+            Work::Release(_)
+            | Work::Renew(_)
+            | Work::Upgrade(_)
+            | Work::Downgrade(_)
+            | Work::Proclaim(_) => pending.sink = Sink::Nobody,
         }
     }
 
@@ -182,7 +184,7 @@ impl Core {
             }
             Sink::Nobody => {
                 if let Err(Failure::Refused(error)) = outcome {
-                    tracing::warn!(session = %self.id, serial, %error, "a background release was refused");
+                    tracing::warn!(session = %self.id, serial, %error, "an operation that nobody waits for was refused");
                 }
             }
             Sink::Undo => {
@@ -241,9 +243,9 @@ impl Core {
         self.release(Hold { token, ..hold }, now);
     }
 
-    /// Releases all that was granted.
+    /// Releases all that was granted. Who has passed a barrier holds nothing.
     pub(super) fn release_all(&mut self, grants: Grants, now: Instant) {
-        for grant in grants.grants {
+        for grant in grants.grants.into_iter().filter(|grant| grant.holds > 0) {
             // The server does not grant what is no lock.
             if let Ok(name) = LockName::new(&grant.name) {
                 let token = FencingToken(grant.token);

@@ -124,9 +124,9 @@ fn acquire() -> Work {
         locks: vec![LockSpec {
             name: "a".to_owned(),
             mode: LockMode::Exclusive.into(),
+            ..LockSpec::default()
         }],
-        owner: String::new(),
-        wait: None,
+        ..AcquireOperation::default()
     })
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, check_bounds},
-    command::{EndReason, GiveBack, LockSpec, MAX_WAIT, Mode, RequestId, Wait},
+    command::{EndReason, GiveBack, LockSpec, MAX_WAIT, RequestId, Wait},
     id::{Millis, Serial},
 };
 
@@ -65,25 +65,6 @@ impl Decode for LockSpec {
             name: Decode::decode_from(input)?,
             mode: Decode::decode_from(input)?,
         })
-    }
-}
-
-impl Encode for Mode {
-    fn encode_into(&self, out: &mut Vec<u8>) {
-        out.push(match self {
-            Self::Shared => 1,
-            Self::Exclusive => 2,
-        });
-    }
-}
-
-impl Decode for Mode {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match input.byte()? {
-            1 => Ok(Self::Shared),
-            2 => Ok(Self::Exclusive),
-            tag => Err(DecodeError::UnknownTag { what: "mode", tag }),
-        }
     }
 }
 

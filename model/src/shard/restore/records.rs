@@ -10,6 +10,7 @@ use crate::{
     command::{Labels, LockSpec},
     id::{Owner, ShardId},
     lock::{Arrival, Hold, MAX_HOLDS},
+    mode::MAX_PERMITS,
     session::{
         Acquisition, Answered, Goal, Home, MAX_IN_FLIGHT, Member, Presence, Requests, Role,
         WaitingRequest,
@@ -77,9 +78,10 @@ impl Encode for Role {
                 out.push(1);
                 home.encode_into(out);
             }
-            Self::Attached { priority } => {
+            Self::Attached { priority, opened } => {
                 out.push(2);
                 priority.encode_into(out);
+                opened.encode_into(out);
             }
         }
     }
@@ -91,6 +93,7 @@ impl Decode for Role {
             1 => Self::Home(Decode::decode_from(input)?),
             2 => Self::Attached {
                 priority: Decode::decode_from(input)?,
+                opened: Decode::decode_from(input)?,
             },
             tag => {
                 return Err(DecodeError::UnknownTag {
@@ -199,11 +202,13 @@ impl Encode for WaitingRequest {
             fingerprint,
             deadline,
             since,
+            epoch,
             goal,
         } = self;
         fingerprint.encode_into(out);
         deadline.encode_into(out);
         since.encode_into(out);
+        epoch.encode_into(out);
         goal.encode_into(out);
     }
 }
@@ -214,6 +219,7 @@ impl Decode for WaitingRequest {
             fingerprint: Decode::decode_from(input)?,
             deadline: Decode::decode_from(input)?,
             since: Decode::decode_from(input)?,
+            epoch: Decode::decode_from(input)?,
             goal: Decode::decode_from(input)?,
         })
     }
@@ -229,6 +235,7 @@ impl Encode for Goal {
                 out.push(1);
                 acquisition.owner.encode_into(out);
                 acquisition.locks.encode_into(out);
+                acquisition.value.encode_into(out);
                 (acquisition.taken as u64).encode_into(out);
                 arrival.0.encode_into(out);
             }
@@ -265,8 +272,9 @@ impl Decode for Goal {
 fn acquisition(input: &mut Reader<'_>) -> Result<Acquisition, DecodeError> {
     let owner = Owner::decode_from(input)?;
     let locks: Vec<LockSpec> = Decode::decode_from(input)?;
+    let value = Decode::decode_from(input)?;
     let taken = input.varint()?;
-    let Some(mut acquisition) = Acquisition::new(owner, locks) else {
+    let Some(mut acquisition) = Acquisition::new(owner, locks, value) else {
         return Err(DecodeError::Inconsistent {
             what: "an acquisition of no, too many or equal locks",
         });
@@ -289,11 +297,15 @@ impl Encode for Hold {
             since,
             granted,
             pending: _,
+            permits,
+            value,
         } = self;
         session.encode_into(out);
         owner.encode_into(out);
         since.encode_into(out);
         granted.encode_into(out);
+        permits.encode_into(out);
+        value.encode_into(out);
     }
 }
 
@@ -305,7 +317,15 @@ impl Decode for Hold {
             since: Decode::decode_from(input)?,
             granted: Decode::decode_from(input)?,
             pending: 0,
+            permits: Decode::decode_from(input)?,
+            value: Decode::decode_from(input)?,
         };
+        check_bounds(
+            "number of permits",
+            hold.permits.into(),
+            1,
+            MAX_PERMITS.into(),
+        )?;
         check_bounds(
             "number of holds",
             u64::from(hold.granted),

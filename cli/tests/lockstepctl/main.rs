@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends there")]
 
+mod coordination;
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Child, Command, Output, Stdio},
@@ -199,6 +201,21 @@ async fn mistakes_are_told_by_64_and_an_absent_cluster_by_69() {
         &["lock", "run", "a", "--timeout", "soon", "--", "true"],
         &["lock", "run", "a", "--try", "--timeout", "1s", "--", "true"],
         &["lock", "run", "", "--", "true"],
+        &["lock", "validate", "a", "x"],
+        &["semaphore", "run", "a", "--", "true"],
+        &[
+            "semaphore",
+            "run",
+            "a",
+            "--size",
+            "2",
+            "--permits",
+            "3",
+            "--",
+            "true",
+        ],
+        &["barrier", "wait", "a", "--parties", "0"],
+        &["watch", "a", "--prefix", "b"],
         &["session", "close", "nobody"],
         &["status", "--endpoints", "not an address"],
         &["frobnicate"],
@@ -247,14 +264,14 @@ async fn locks_are_listed_and_shown() {
     let shown = run(&fake, &["lock", "show", "jobs/nightly", "-o", "json"]).await;
     let want = serde_json::json!({
         "name": "jobs/nightly",
-        "shard": 1,
+        "shard": fake.state().table.history.shard_of("jobs/nightly"),
         "holders": [{
             "session": "0000000000000abc", "owner": "", "mode": "exclusive", "token": 1,
-            "holds": 1, "since_ms": 1_700_000_000_000_u64,
+            "holds": 1, "since_ms": 1_700_000_000_000_u64, "value": "",
         }],
         "waiters": [{
             "session": "000000005e550001", "owner": "me", "mode": "exclusive", "upgrade": false,
-            "since_ms": 1_700_000_001_000_u64,
+            "since_ms": 1_700_000_001_000_u64, "position": 1,
         }],
         "waiter_count": 1,
     });
