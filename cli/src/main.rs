@@ -10,6 +10,7 @@ mod command;
 mod exit;
 mod new_file;
 mod output;
+mod progress;
 mod row;
 mod span;
 mod table;

@@ -12,6 +12,7 @@ use crate::{
     command::status::{name, node_table},
     exit::Failure,
     output::Output,
+    progress::Progress,
     row::{NodeChanged, NodeList},
 };
 
@@ -109,6 +110,7 @@ async fn emptied(
 ) -> Result<u32, Failure> {
     let began = Instant::now();
     let mut said = String::new();
+    let mut bar = Progress::new();
     loop {
         let (left, words) = match client.status().await {
             Ok(status) => progress(&status, node),
@@ -119,10 +121,12 @@ async fn emptied(
         if left == 0 || (change.no_wait && left != u32::MAX) {
             return Ok(left);
         }
-        if words != said {
+        if left != u32::MAX {
+            bar.left(left, &words);
+        } else if words != said {
             output.progress(&words);
-            said = words;
         }
+        said = words;
         if began.elapsed() > change.timeout {
             return Err(Failure::Other(format!(
                 "gave up waiting after {:?}; it goes on without this command. Last: {said}",
