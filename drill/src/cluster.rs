@@ -6,6 +6,7 @@
 mod binary;
 mod http;
 mod members;
+mod metrics;
 mod node;
 mod options;
 mod ports;
@@ -32,6 +33,7 @@ use self::node::Node;
 pub use self::{
     http::{HttpAnswer, get},
     members::SETTLE_LIMIT,
+    metrics::Samples,
     options::{ClusterOptions, Ports},
     ports::{NodeAddresses, PortBlock},
     status::Leadership,

@@ -10,6 +10,7 @@ mod foreign;
 mod kill;
 mod lose_disk;
 mod minority;
+mod moved;
 mod partition;
 mod pause;
 mod queue_probe;

@@ -1,6 +1,8 @@
 //! The network between nodes: one small TCP proxy for each directed peer link, node i dialling
 //! node j, each of which can be cut in one or both directions or be made slow.
 //!
+//! Or its connections can be severed, which loses what is under way.
+//!
 //! Invariant: a cut loses no byte and breaks no socket. What is under way is held and delivered
 //! when the link heals, as TCP would after a partition, so nodes find out by their own deadlines
 //! alone. A one-way cut is harsher than a real one: the open direction goes on for ever, although
@@ -18,7 +20,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 /// What a link does with bytes. *Forward* is from the node that dials to the one dialled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +94,7 @@ impl Carried {
 pub struct Link {
     listen: SocketAddr,
     mode: watch::Sender<LinkMode>,
+    severed: Arc<Notify>,
     carried: Arc<Carried>,
     serving: AbortHandle,
 }
@@ -102,11 +109,19 @@ impl Link {
         let listen = listener.local_addr()?;
         let (mode, modes) = watch::channel(LinkMode::Open);
         let carried = Arc::new(Carried::default());
-        let serve = proxy::serve(listener, target, modes, Arc::clone(&carried));
+        let severed = Arc::<Notify>::default();
+        let serve = proxy::serve(
+            listener,
+            target,
+            modes,
+            Arc::clone(&severed),
+            Arc::clone(&carried),
+        );
         let serving = tokio::spawn(serve).abort_handle();
         Ok(Self {
             listen,
             mode,
+            severed,
             carried,
             serving,
         })
@@ -121,6 +136,11 @@ impl Link {
     /// Changes what the link does, for present connections too.
     pub fn set(&self, mode: LinkMode) {
         self.mode.send_replace(mode);
+    }
+
+    /// Breaks the connections that there are, with what is under way on them. New ones are carried.
+    pub fn sever(&self) {
+        self.severed.notify_one();
     }
 
     /// What the link does now.
@@ -188,6 +208,13 @@ impl Links {
     pub fn set(&self, from: usize, to: usize, mode: LinkMode) {
         if let Some(link) = self.get(from, to) {
             link.set(mode);
+        }
+    }
+
+    /// Breaks the present connections that `from` has to `to`.
+    pub fn sever(&self, from: usize, to: usize) {
+        if let Some(link) = self.get(from, to) {
+            link.sever();
         }
     }
 

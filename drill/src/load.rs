@@ -4,6 +4,7 @@
 //! history of it is complete up to the operation under way.
 
 mod arena;
+pub mod ballast;
 mod client;
 mod grants;
 mod mix;

@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod command;
+mod cow_map;
 pub mod deadlock;
 pub mod id;
 pub mod lock;

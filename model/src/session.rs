@@ -85,9 +85,10 @@ pub(crate) enum Presence {
 pub(crate) struct Member {
     pub(crate) role: Role,
     pub(crate) requests: Requests,
-    /// What it holds here: so its end need not search the table.
-    pub(crate) holds: BTreeMap<(LockName, Owner), FencingToken>,
 }
+
+/// What a session holds in a shard, by lock and owner.
+pub(crate) type Holdings = BTreeMap<(LockName, Owner), FencingToken>;
 
 /// Why a session may act here.
 #[derive(Clone, Debug)]
@@ -119,7 +120,6 @@ impl Member {
         Self {
             role,
             requests: Requests::default(),
-            holds: BTreeMap::new(),
         }
     }
 }

@@ -31,12 +31,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     command::{Batch, Command},
+    cow_map::CowMap,
     deadlock::Deadlock,
     id::{FencingToken, LockName, Revision, Serial, SessionId, ShardId, Timestamp, WaitEpoch},
     lock::Lock,
     machine::{Applied, Effect, Outcome},
     reply::{Refusal, Reply},
-    session::{EndingSession, Goal, HomeSession, Member, Presence, Role},
+    session::{EndingSession, Goal, Holdings, HomeSession, Member, Presence, Role},
     watch::Change,
 };
 
@@ -46,10 +47,13 @@ pub struct Shard {
     id: ShardId,
     now: Timestamp,
     last_token: FencingToken,
-    sessions: BTreeMap<SessionId, Presence>,
+    sessions: CowMap<SessionId, Presence>,
+    /// What each open session holds here, so that its end need not search the table. Apart from
+    /// `sessions`, because it may be large and is no part of a [`Shard::point`].
+    holdings: BTreeMap<SessionId, Holdings>,
     /// Those of `sessions` that are to be forgotten, and when.
     tombstones: BTreeSet<(Timestamp, SessionId)>,
-    locks: BTreeMap<LockName, Lock>,
+    locks: CowMap<LockName, Lock>,
     /// Those waits that have a deadline.
     deadlines: BTreeSet<(Timestamp, SessionId, Serial)>,
     last_wait: WaitEpoch,
@@ -114,9 +118,10 @@ impl Shard {
             id,
             now: Timestamp(0),
             last_token: FencingToken(0),
-            sessions: BTreeMap::new(),
+            sessions: CowMap::new(),
+            holdings: BTreeMap::new(),
             tombstones: BTreeSet::new(),
-            locks: BTreeMap::new(),
+            locks: CowMap::new(),
             deadlines: BTreeSet::new(),
             last_wait: WaitEpoch(0),
             waiting: BTreeMap::new(),
@@ -282,6 +287,7 @@ impl Shard {
     pub fn counts(&self) -> Counts {
         let mut counts = Counts {
             locks: self.locks.len(),
+            holders: self.holdings.values().map(BTreeMap::len).sum(),
             deadlocks: self.deadlock_count,
             ..Counts::default()
         };
@@ -292,7 +298,6 @@ impl Shard {
                         Some(_) => counts.sessions += 1,
                         None => counts.attached += 1,
                     }
-                    counts.holders += member.holds.len();
                     counts.waiters += member.requests.waits.len();
                     counts.replies += member.requests.answers.len();
                 }
@@ -313,17 +318,9 @@ impl Shard {
 
     /// A session that may act here, to change it.
     fn member_mut(&mut self, session: SessionId) -> Option<&mut Member> {
-        open_member(&mut self.sessions, session)
-    }
-}
-
-/// [`Shard::member_mut`] while other parts of the shard are borrowed.
-fn open_member(
-    sessions: &mut BTreeMap<SessionId, Presence>,
-    session: SessionId,
-) -> Option<&mut Member> {
-    match sessions.get_mut(&session)? {
-        Presence::Open(member) => Some(member),
-        Presence::Ending { .. } | Presence::Ended { .. } => None,
+        match self.sessions.get_mut(&session)? {
+            Presence::Open(member) => Some(member),
+            Presence::Ending { .. } | Presence::Ended { .. } => None,
+        }
     }
 }

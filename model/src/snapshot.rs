@@ -14,10 +14,56 @@ use crate::{
     shard::Shard,
 };
 
+/// Bytes of the checksum at the end.
+pub const CHECKSUM_BYTES: usize = size_of::<u32>();
+
 const META: u8 = 1;
 const DATA: u8 = 2;
 
+/// The state of a machine at one moment: to be encoded while the machine goes on.
+#[derive(Debug)]
+pub struct Point(Machine);
+
+impl Point {
+    /// What [`Machine::snapshot`] would have been at that moment.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.0.snapshot()
+    }
+}
+
+/// Checks that bytes are a whole snapshot, of whatever machine, as far as its checksum tells.
+///
+/// # Errors
+/// If they are too few or damaged.
+pub fn check(bytes: &[u8]) -> Result<(), DecodeError> {
+    whole(bytes).map(|_| ())
+}
+
+/// What comes before the checksum, if that is right.
+fn whole(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+    let Some((state, checksum)) = bytes.split_last_chunk::<CHECKSUM_BYTES>() else {
+        return Err(DecodeError::Truncated {
+            missing: CHECKSUM_BYTES.saturating_sub(bytes.len()),
+        });
+    };
+    let (expected, found) = (crc32fast::hash(state), u32::from_le_bytes(*checksum));
+    if expected == found {
+        Ok(state)
+    } else {
+        Err(DecodeError::Checksum { expected, found })
+    }
+}
+
 impl Machine {
+    /// Sets the present state aside. Takes the same time however large a data shard is.
+    pub fn point(&mut self) -> Point {
+        Point(match self {
+            Self::Meta(meta) => Self::Meta(meta.clone()),
+            Self::Data(shard) => Self::Data(shard.point()),
+        })
+    }
+
     /// The meta shard's machine, empty.
     #[must_use]
     pub fn new_meta() -> Self {
@@ -60,16 +106,7 @@ impl Machine {
             Some(&FORMAT_VERSION) => {}
             Some(&version) => return Err(DecodeError::UnknownVersion { version }),
         }
-        let Some((state, checksum)) = bytes.split_last_chunk() else {
-            return Err(DecodeError::Truncated {
-                missing: size_of::<u32>(),
-            });
-        };
-        let (expected, found) = (crc32fast::hash(state), u32::from_le_bytes(*checksum));
-        if expected != found {
-            return Err(DecodeError::Checksum { expected, found });
-        }
-        let mut input = Reader::new(state);
+        let mut input = Reader::new(whole(bytes)?);
         input.byte()?;
         let machine = match input.byte()? {
             META => Self::Meta(Decode::decode_from(&mut input)?),

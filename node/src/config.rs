@@ -24,6 +24,8 @@ const MAX_ELECTION_TIMEOUT_MS: u64 = 60_000;
 const MIN_REPLACE_LOST_AFTER_SECONDS: u64 = 10;
 /// Longest time after which a silent node is declared lost: a week; who wants longer means never.
 const MAX_REPLACE_LOST_AFTER_SECONDS: u64 = 604_800;
+/// Fastest that snapshots may be sent: as good as without a limit.
+const MAX_SNAPSHOT_MIB_PER_SECOND: u64 = 65_536;
 /// Most data shards: each costs memory and heartbeats on every node that holds it.
 const MAX_SHARDS: u32 = 1_024;
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub timing: Timing,
     /// Log entries between two snapshots of a shard.
     pub snapshot_entries: u64,
+    /// Most bytes of snapshots that this node sends in a second, to all peers together.
+    pub snapshot_bytes_per_second: u64,
     /// A node that has not answered for so long is declared lost; none: only an operator does that.
     pub replace_lost_after: Option<Duration>,
     /// What to log: a tracing filter.
@@ -199,6 +203,7 @@ impl Checker {
                 heartbeat: Duration::from_millis(raw.heartbeat_ms),
             },
             snapshot_entries: raw.snapshot_entries,
+            snapshot_bytes_per_second: raw.snapshot_mib_per_second << 20,
             replace_lost_after: Some(raw.replace_lost_after_seconds)
                 .filter(|seconds| *seconds != 0)
                 .map(Duration::from_secs),
@@ -225,6 +230,12 @@ impl Checker {
             (raw.election_timeout_ms / 5).max(10),
         );
         self.bound("snapshot_entries", raw.snapshot_entries, 10, 10_000_000);
+        self.bound(
+            "snapshot_mib_per_second",
+            raw.snapshot_mib_per_second,
+            1,
+            MAX_SNAPSHOT_MIB_PER_SECOND,
+        );
         if raw.replace_lost_after_seconds != 0 {
             self.bound(
                 "replace_lost_after_seconds",

@@ -48,6 +48,10 @@ struct Shard {
     shard: u32,
 }
 
+mod snapshots;
+
+pub use snapshots::Snapshots;
+
 type ShardGauge = Family<Shard, Gauge<u64, AtomicU64>>;
 
 /// All metrics.
@@ -58,6 +62,8 @@ pub struct Metrics {
     refusals: Family<Reason, Counter>,
     batches: Histogram,
     stopped: ShardGauge,
+    /// Made, sent and received.
+    pub snapshots: Snapshots,
     shards: Shards,
     storage: StorageGauges,
 }
@@ -70,6 +76,7 @@ struct Shards {
     leads: ShardGauge,
     last_index: ShardGauge,
     applied_index: ShardGauge,
+    purged_index: ShardGauge,
     lag: ShardGauge,
     sessions: ShardGauge,
     locks: ShardGauge,
@@ -120,6 +127,8 @@ impl Metrics {
             "1 for a replica of this node that is closed because its records are damaged",
             stopped.clone(),
         );
+        let snapshots = Snapshots::default();
+        snapshots.register(&mut registry);
         let shards = Shards::default();
         shards.register(&mut registry);
         let storage = StorageGauges::default();
@@ -131,6 +140,7 @@ impl Metrics {
             refusals,
             batches,
             stopped,
+            snapshots,
             shards,
             storage,
         }
@@ -221,6 +231,11 @@ impl Shards {
                 &self.applied_index,
             ),
             (
+                "raft_purged_index",
+                "The last index that is not in the replica's log any more",
+                &self.purged_index,
+            ),
+            (
                 "raft_lag_entries",
                 "Committed entries that the replica has not applied",
                 &self.lag,
@@ -268,6 +283,7 @@ impl Shards {
                 );
                 set(&self.last_index, metrics.last_log_index.unwrap_or(0));
                 set(&self.applied_index, applied);
+                set(&self.purged_index, metrics.purged.map_or(0, |id| id.index));
                 set(&self.lag, committed.saturating_sub(applied));
             }
             if let Machine::Data(data) = &*replica.machine.read() {

@@ -28,7 +28,7 @@ use crate::{
     identity::{Identity, founding_command},
     peer::Peers,
     placement,
-    raft::server::PeerServer,
+    raft::{server::PeerServer, snapshot_pace::Pace},
     recover::mark::Mark,
     request::Request,
     router::Router,
@@ -243,6 +243,7 @@ async fn start(
     let peers = Arc::new(Peers::new(
         identity.cluster,
         config.dial.clone(),
+        Pace::new(config.snapshot_bytes_per_second),
         stop.clone(),
     ));
     let router = Arc::new(Router::new(directory, peers));

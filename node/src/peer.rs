@@ -12,14 +12,19 @@ use bytes::Bytes;
 use lockstep_model::{ClusterId, NodeId, ShardId};
 use lockstep_proto::raft::v1::{self as pb, peer_service_client::PeerServiceClient};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::door;
+use crate::{door, raft::snapshot_pace::Pace};
 
 pub mod execute;
 pub mod hearing;
 pub mod heartbeat;
+
+/// Snapshots on their way to a peer at once: of the connection's window, one takes a quarter, so that
+/// there is always room for Raft's messages.
+const SNAPSHOTS_AT_ONCE: usize = 1;
 
 /// A client of a peer.
 pub type PeerClient = PeerServiceClient<Channel>;
@@ -29,6 +34,7 @@ pub struct Peers {
     cluster: ClusterId,
     dial: BTreeMap<String, String>,
     links: Mutex<HashMap<NodeId, Arc<Peer>>>,
+    snapshot_pace: Arc<Pace>,
     stop: CancellationToken,
 }
 
@@ -44,6 +50,8 @@ pub struct Peer {
     pub heartbeats: heartbeat::Lane,
     /// Requests for shards that it leads.
     pub execute: execute::Lane,
+    /// One for each snapshot that may be sent to it.
+    pub snapshot_turns: Semaphore,
     stop: CancellationToken,
 }
 
@@ -69,17 +77,19 @@ pub fn client(
 
 impl Peers {
     /// No links yet; they are made when first used. `dial` maps advertised addresses to those to
-    /// be dialled instead.
+    /// be dialled instead; `snapshot_pace` is how fast snapshots go to all of them together.
     #[must_use]
     pub fn new(
         cluster: ClusterId,
         dial: BTreeMap<String, String>,
+        snapshot_pace: Pace,
         stop: CancellationToken,
     ) -> Self {
         Self {
             cluster,
             dial,
             links: Mutex::new(HashMap::new()),
+            snapshot_pace: Arc::new(snapshot_pace),
             stop,
         }
     }
@@ -110,10 +120,17 @@ impl Peers {
                 stop.clone(),
             ),
             client,
+            snapshot_turns: Semaphore::new(SNAPSHOTS_AT_ONCE),
             stop,
         });
         links.insert(node, Arc::clone(&peer));
         Ok(peer)
+    }
+
+    /// How fast snapshots go to all peers together.
+    #[must_use]
+    pub fn snapshot_pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.snapshot_pace)
     }
 
     /// The addressee of a message to a shard's replica on a node.

@@ -145,7 +145,11 @@ pub async fn of_replica(replica: &Replica, turns: &Turns) -> Result<Parts, Reque
     replica.confirm_leadership().await?;
     let applied = replica.raft.metrics().borrow_watched().last_applied;
     let machine = Arc::clone(&replica.machine);
-    let state = spawn_blocking(move || machine.read().snapshot());
+    let state = spawn_blocking(move || {
+        // The lock is held only for setting the state aside.
+        let point = machine.write().point();
+        point.snapshot()
+    });
     // It fails only when the node stops.
     let mut rest = bytes::Bytes::from(state.await.map_err(|_| RequestError::UnknownOutcome)?);
     let (parts, outgoing) = mpsc::channel(CHUNKS_AHEAD);

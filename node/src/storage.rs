@@ -32,9 +32,11 @@ mod open;
 mod purged_record;
 mod record;
 mod records;
+mod sending;
 mod snapshot_record;
 mod snapshot_store;
 mod stats;
+mod stored_snapshot;
 mod succession;
 mod tail;
 mod verify;
@@ -64,6 +66,7 @@ pub use self::{
     record::Problem,
     records::ReadError,
     stats::{StorageCounts, StorageStats},
+    stored_snapshot::StoredSnapshot,
     succession::{Replayed, StageError, Staged, Survey, SurveyError},
     tail::Hole,
     verify::{Verified, VerifyError},

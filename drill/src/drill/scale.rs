@@ -1,11 +1,15 @@
 //! The cluster grows from three nodes to five and shrinks again, under load.
 
-use super::{DrillOptions, Exercise, Going, Outcome};
+use super::{
+    DrillOptions, Exercise, Going, Outcome,
+    moved::{self, Moved},
+};
 use crate::{
     checker::Expectations,
     cluster::ClusterOptions,
     console::say,
     figure::{Goal, quantile},
+    load::ballast,
 };
 
 /// Nodes that found the cluster.
@@ -17,6 +21,13 @@ const CALM_GRANTS: usize = 4_000;
 /// How much longer an acquisition may take while replicas move: 99th percentiles, moving to calm.
 const SLOWDOWN_GOAL: f64 = 5.0;
 
+/// State of each shard besides what the load holds: enough that it decides what a move costs.
+const BALLAST_BYTES: usize = 1 << 20;
+/// Log entries between snapshots: few, so that soon nobody can be brought up by the log alone.
+const SNAPSHOT_ENTRIES: u64 = 500;
+/// How much more may be sent than the replicas that move are large.
+const SENT_OVER_IDEAL_GOAL: f64 = 1.5;
+
 /// Each cycle starts two nodes with empty directories, waits until each has its share, empties them
 /// again, takes them out, and stops them.
 ///
@@ -27,19 +38,25 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
     let cluster = ClusterOptions {
         nodes: NODES,
         founders: FOUNDERS,
-        ..cluster
+        ..cluster.with_env("LOCKSTEP_SNAPSHOT_ENTRIES", SNAPSHOT_ENTRIES)
     };
     let expectations = Expectations {
         sessions_survive: true,
     };
     let mut exercise = Exercise::start("scale", options, cluster, expectations).await?;
+    let shards = exercise.cluster.options().shards as usize;
+    ballast::place(exercise.cluster.locks(0)?, BALLAST_BYTES * shards).await?;
+    let mut moved = Moved::default();
     let (mut grown, mut shrunk) = (vec![], vec![]);
     let (mut calm, mut moving) = (vec![], vec![]);
     for cycle in 1..=cycles {
+        // The ring spreads the ballast only nearly evenly.
+        moved::wait_snapshots(&exercise.cluster, BALLAST_BYTES / 2).await?;
         let begin = exercise.now();
         exercise.granted(CALM_GRANTS, begin).await?;
         let change = exercise.now();
         calm.extend(exercise.latencies(begin, change));
+        let three = moved::look(&exercise.cluster).await?;
 
         for at in FOUNDERS..NODES {
             exercise.cluster.spawn(at)?;
@@ -49,6 +66,8 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
             .wait_settled("five nodes have their share", NODES)
             .await?;
         let grow = exercise.now();
+        moved.count(&three, &exercise.cluster).await?;
+        let five = moved::look(&exercise.cluster).await?;
         for at in FOUNDERS..NODES {
             exercise.cluster.drain(at).await?;
         }
@@ -58,6 +77,7 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
         }
         let shrink = exercise.now();
         moving.extend(exercise.latencies(change, shrink));
+        moved.count(&five, &exercise.cluster).await?;
         for at in FOUNDERS..NODES {
             exercise.cluster.terminate(at).await?;
             exercise.cluster.wipe(at)?;
@@ -84,6 +104,12 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
     figures.note("shrink_p50", quantile(&shrunk, 0.5), "s");
     figures.note("calm_acquire_p99", quantile(&calm, 0.99) * 1e3, "ms");
     figures.note("moving_acquire_p99", quantile(&moving, 0.99) * 1e3, "ms");
+    figures.note("replicas_moved", moved.replicas as f64, "count");
+    figures.note("snapshots_sent", moved.snapshots, "count");
+    figures.note("snapshot_bytes_sent", moved.sent / 1e6, "MB");
+    let over = moved.sent / moved.ideal.max(f64::MIN_POSITIVE);
+    let goal = Goal::at_most(SENT_OVER_IDEAL_GOAL);
+    figures.judge("bytes_moved_over_ideal", over, "x", goal);
     figures.judge("slowdown_p99", slowdown, "x", Goal::at_most(SLOWDOWN_GOAL));
     exercise.finish().await
 }

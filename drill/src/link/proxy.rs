@@ -16,7 +16,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -30,11 +30,12 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// Chunks held in one direction, 1 MiB: about what socket buffers would hold.
 const MAX_HELD_CHUNKS: usize = 64;
 
-/// Accepts for as long as the task lives; its connections end with it.
+/// Accepts for as long as the task lives; its connections end with it, or when they are severed.
 pub(super) async fn serve(
     listener: TcpListener,
     target: SocketAddr,
     modes: watch::Receiver<LinkMode>,
+    severed: Arc<Notify>,
     carried: Arc<Carried>,
 ) {
     let mut connections = JoinSet::new();
@@ -48,6 +49,7 @@ pub(super) async fn serve(
                 }
                 connections.spawn(carry(dialler, target, modes.clone(), Arc::clone(&carried)));
             }
+            () = severed.notified() => connections.abort_all(),
             Some(_ended) = connections.join_next() => {}
         }
     }

@@ -137,3 +137,18 @@ async fn partitions_touch_the_links_they_name() {
     assert_eq!(state(0, 1), LinkMode::CutBackward);
     assert_eq!(state(1, 0), LinkMode::CutForward);
 }
+
+#[tokio::test]
+async fn severed_connections_end_and_new_ones_are_carried() {
+    let link = Link::start(echo_server().await).await.unwrap();
+    let mut severed = TcpStream::connect(link.address()).await.unwrap();
+    severed.write_all(b"one.").await.unwrap();
+    assert!(says(&mut severed, b"one.").await);
+    link.sever();
+    let mut byte = [0; 1];
+    let end = timeout(SOON, severed.read(&mut byte)).await.unwrap();
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    let mut new = TcpStream::connect(link.address()).await.unwrap();
+    new.write_all(b"two.").await.unwrap();
+    assert!(says(&mut new, b"two.").await);
+}

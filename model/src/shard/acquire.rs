@@ -6,7 +6,7 @@
 use std::collections::btree_map::Entry;
 
 use super::{
-    Shard, Step, open_member,
+    Shard, Step,
     request::{Kind, fingerprint},
 };
 use crate::{
@@ -102,7 +102,7 @@ impl Shard {
 
     /// Why not all locks can be taken at once.
     fn obstacle(&self, session: SessionId, acquisition: &Acquisition) -> Option<Refusal> {
-        let member = self.member(session)?;
+        let holdings = self.holdings.get(&session)?;
         acquisition.in_order().find_map(|LockSpec { name, mode }| {
             let Some(lock) = self.locks.get(name) else {
                 return waits_alone(*mode).then(|| unavailable(name));
@@ -113,7 +113,7 @@ impl Shard {
             if let Mode::Meet { parties } = mode {
                 return (!lock.is_met_by_one_more(*parties)).then(|| unavailable(name));
             }
-            match member.holds.get(&(name.clone(), acquisition.owner.clone())) {
+            match holdings.get(&(name.clone(), acquisition.owner.clone())) {
                 Some(token) => lock
                     .held
                     .check_reentry(*token, *mode)
@@ -196,10 +196,10 @@ impl Shard {
     ) -> Taking {
         let LockSpec { name, mode } = spec;
         let Acquisition { owner, value, .. } = acquisition;
-        let Some(member) = open_member(&mut self.sessions, session) else {
+        let Some(holdings) = self.holdings.get_mut(&session) else {
             return Taking::Refused(Refusal::NotAttached { session });
         };
-        match member.holds.entry((name.clone(), owner.clone())) {
+        match holdings.entry((name.clone(), owner.clone())) {
             Entry::Occupied(own) => match self.locks.get_mut(name) {
                 Some(lock) => match lock.held.reenter(*own.get(), *mode) {
                     Ok(()) => Taking::Taken,
@@ -208,7 +208,7 @@ impl Shard {
                 None => Taking::Blocked,
             },
             Entry::Vacant(slot) => {
-                let lock = self.locks.entry(name.clone()).or_default();
+                let lock = self.locks.get_or_default(name);
                 let is_free = match turn {
                     Turn::Arriving => lock.is_open_to(*mode),
                     Turn::Head => lock.held.admits(*mode),
@@ -297,8 +297,8 @@ impl Shard {
         owner: &Owner,
         name: &LockName,
     ) -> Option<(&mut Lock, FencingToken)> {
-        let member = open_member(&mut self.sessions, session)?;
-        let token = member.holds.get(&(name.clone(), owner.clone()))?;
+        let holdings = self.holdings.get(&session)?;
+        let token = holdings.get(&(name.clone(), owner.clone()))?;
         Some((self.locks.get_mut(name)?, *token))
     }
 }

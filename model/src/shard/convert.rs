@@ -4,7 +4,7 @@
 //! holder of a lock waits to upgrade, since two would wait for each other for ever.
 
 use super::{
-    Shard, Step, open_member,
+    Shard, Step,
     request::{Kind, fingerprint},
 };
 use crate::{
@@ -82,10 +82,8 @@ impl Shard {
             });
         };
         self.last_token = token;
-        if let Some(member) = open_member(&mut self.sessions, hold.session) {
-            member
-                .holds
-                .insert((name.clone(), hold.owner.clone()), token);
+        if let Some(holdings) = self.holdings.get_mut(&hold.session) {
+            holdings.insert((name.clone(), hold.owner.clone()), token);
         }
         let (mode, holds) = (Mode::Exclusive, hold.granted);
         self.note(ChangeKind::Converted, name, token);

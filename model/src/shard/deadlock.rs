@@ -102,13 +102,10 @@ impl Shard {
 
     /// True if somebody waits for what a party holds here: else no circle can go through it.
     fn is_waited_for(&self, party: &Party) -> bool {
-        let Some(member) = self.member(party.session) else {
+        let Some(holdings) = self.holdings.get(&party.session) else {
             return false;
         };
-        let own = member
-            .holds
-            .keys()
-            .filter(|(_, owner)| *owner == party.owner);
+        let own = holdings.keys().filter(|(_, owner)| *owner == party.owner);
         let mut locks = own.filter_map(|(name, _)| self.locks.get(name));
         locks.any(|lock| lock.queued() > 0 || lock.upgrader.is_some())
     }

@@ -11,7 +11,7 @@ use crate::{
     id::{Millis, Priority, Serial, SessionEpoch, SessionId, ShardId, Timestamp},
     machine::Effect,
     reply::{Refusal, Reply},
-    session::{ATTACH_WINDOW, Home, Member, Presence, Role, TOMBSTONE_LIFE},
+    session::{ATTACH_WINDOW, Holdings, Home, Member, Presence, Role, TOMBSTONE_LIFE},
 };
 
 impl Shard {
@@ -39,8 +39,7 @@ impl Shard {
             checkpoint: None,
             touched: BTreeSet::new(),
         });
-        self.sessions
-            .insert(session, Presence::Open(Member::new(role)));
+        self.admit(session, role);
         self.effects.push(Effect::SessionAlive {
             session,
             ttl,
@@ -166,8 +165,7 @@ impl Shard {
             }
             None if self.now > not_after => Reply::Refused(Refusal::AttachTooLate { session }),
             None => {
-                let member = Member::new(role);
-                self.sessions.insert(session, Presence::Open(member));
+                self.admit(session, role);
                 Reply::Done
             }
         }
@@ -192,6 +190,13 @@ impl Shard {
         }
         self.bury(session, reason, self.now);
         Reply::Done
+    }
+
+    /// From now on the session may act here.
+    fn admit(&mut self, session: SessionId, role: Role) {
+        self.holdings.insert(session, Holdings::new());
+        self.sessions
+            .insert(session, Presence::Open(Member::new(role)));
     }
 
     /// Forgets the ends that are old enough.
@@ -237,7 +242,7 @@ impl Shard {
         let Some(Presence::Open(member)) = self.sessions.remove(&session) else {
             return None;
         };
-        for ((name, _), token) in member.holds {
+        for ((name, _), token) in self.holdings.remove(&session).unwrap_or_default() {
             self.remove_hold(&name, token);
             self.changed.push_back(name);
         }

@@ -34,7 +34,7 @@ impl Shard {
         };
         let name = spec.name.clone();
         let mode = Mode::Meet { parties };
-        let lock = self.locks.entry(name.clone()).or_default();
+        let lock = self.locks.get_or_default(&name);
         if lock.is_met_by_one_more(parties) {
             return Step::Done(self.pass(&name, mode));
         }

@@ -5,7 +5,7 @@
 //! is undone at most once, and only as long as its client may not have heard of the grant.
 
 use super::{
-    Shard, Step, open_member,
+    Shard, Step,
     request::{Kind, fingerprint},
 };
 use crate::{
@@ -111,9 +111,9 @@ impl Shard {
             return;
         }
         if let Some(hold) = self.remove_hold(name, token)
-            && let Some(member) = open_member(&mut self.sessions, hold.session)
+            && let Some(holdings) = self.holdings.get_mut(&hold.session)
         {
-            member.holds.remove(&(name.clone(), hold.owner));
+            holdings.remove(&(name.clone(), hold.owner));
         }
         self.changed.push_back(name.clone());
     }

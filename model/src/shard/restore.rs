@@ -15,7 +15,7 @@ use crate::{
     id::{FencingToken, LockName, Serial, SessionId},
     lock::{Held, Hold, Lock, Upgrader, Waiter},
     mode::Mode,
-    session::{Goal, Presence, WaitingRequest},
+    session::{Goal, Holdings, Presence, WaitingRequest},
 };
 
 /// No counter gets as far: at a million steps a second this takes 146,000 years. What claims to be
@@ -64,6 +64,17 @@ impl Decode for Shard {
             bounded_list(input, "number of deadlocks", 0, MAX_REMEMBERED)?;
         shard.deadlocks = deadlocks.into();
         shard.sessions = Decode::decode_from(input)?;
+        for (session, presence) in &shard.sessions {
+            match presence {
+                Presence::Open(_) => {
+                    shard.holdings.insert(*session, Holdings::new());
+                }
+                Presence::Ended { until, .. } => {
+                    shard.tombstones.insert((*until, *session));
+                }
+                Presence::Ending { .. } => {}
+            }
+        }
         let locks: BTreeMap<LockName, Holds> = Decode::decode_from(input)?;
         for (name, Holds { mode, holds }) in locks {
             for (token, hold) in holds {
@@ -72,11 +83,6 @@ impl Decode for Shard {
         }
         for (session, serial, wait) in shard.waits() {
             shard.restore_wait(session, serial, wait)?;
-        }
-        for (session, presence) in &shard.sessions {
-            if let Presence::Ended { until, .. } = presence {
-                shard.tombstones.insert((*until, *session));
-            }
         }
         let is_unused = |lock: &Lock| lock.held.iter().any(|(_, hold)| hold.is_unused());
         if shard.locks.values().any(is_unused) {
@@ -112,6 +118,23 @@ impl Decode for Holds {
 }
 
 impl Shard {
+    /// What there is now of all that is written, apart from the shard: its encoding is that of
+    /// the shard at this moment. Takes the same time however large the shard is; the next change of
+    /// a session or a lock copies that one.
+    pub(crate) fn point(&mut self) -> Self {
+        Self {
+            now: self.now,
+            last_token: self.last_token,
+            last_wait: self.last_wait,
+            revision: self.revision,
+            deadlock_count: self.deadlock_count,
+            deadlocks: self.deadlocks.clone(),
+            sessions: self.sessions.freeze(),
+            locks: self.locks.freeze(),
+            ..Self::new(self.id)
+        }
+    }
+
     fn restore_hold(
         &mut self,
         name: &LockName,
@@ -124,18 +147,18 @@ impl Shard {
                 what: "a token that was never given",
             });
         }
-        let Some(member) = self.member_mut(hold.session) else {
+        let Some(holdings) = self.holdings.get_mut(&hold.session) else {
             return Err(DecodeError::Inconsistent {
                 what: "a hold of no open session",
             });
         };
         let key = (name.clone(), hold.owner.clone());
-        if member.holds.insert(key, token).is_some() {
+        if holdings.insert(key, token).is_some() {
             return Err(DecodeError::Inconsistent {
                 what: "two holds of one owner",
             });
         }
-        let lock = self.locks.entry(name.clone()).or_default();
+        let lock = self.locks.get_or_default(name);
         let mode = match mode {
             Mode::Permits { of, .. } => Mode::Permits {
                 count: hold.permits,
@@ -211,7 +234,7 @@ impl Shard {
                     });
                 };
                 if matches!(spec.mode, Mode::Meet { .. }) {
-                    self.locks.entry(spec.name.clone()).or_default();
+                    self.locks.get_or_default(&spec.name);
                 }
                 let Some(lock) = self.locks.get_mut(&spec.name) else {
                     return Err(NOT_HELD);

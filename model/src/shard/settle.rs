@@ -54,10 +54,9 @@ impl Shard {
         let (arrival, may_go) = match lock.head() {
             Some((arrival, waiter)) => {
                 // One who came to hold it since may take it again, as one who arrives may.
-                let holds = self.member(waiter.session).is_some_and(|member| {
-                    member
-                        .holds
-                        .contains_key(&(name.clone(), waiter.owner.clone()))
+                let holdings = self.holdings.get(&waiter.session);
+                let holds = holdings.is_some_and(|holdings| {
+                    holdings.contains_key(&(name.clone(), waiter.owner.clone()))
                 });
                 (Some(arrival), holds || lock.held.admits(waiter.mode))
             }

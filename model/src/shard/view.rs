@@ -69,7 +69,7 @@ impl Shard {
             },
         };
         self.locks
-            .range((first, Bound::Unbounded))
+            .range_from(first.as_ref())
             .take_while(|(name, _)| name.as_str().starts_with(prefix))
             .take(limit.min(MAX_PAGE) as usize)
             .map(|(name, lock)| self.view_lock(name, lock))
@@ -126,14 +126,14 @@ impl Shard {
 
     fn view_sessions(&self, after: Option<SessionId>, limit: u32) -> Vec<SessionView> {
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let homes =
-            self.sessions
-                .range((first, Bound::Unbounded))
-                .filter_map(|(session, presence)| match presence {
-                    Presence::Open(member) => Some((session, member.role.home()?, false)),
-                    Presence::Ending { home, .. } => Some((session, home, true)),
-                    Presence::Ended { .. } => None,
-                });
+        let homes = self
+            .sessions
+            .range_from(first.as_ref())
+            .filter_map(|(session, presence)| match presence {
+                Presence::Open(member) => Some((session, member.role.home()?, false)),
+                Presence::Ending { home, .. } => Some((session, home, true)),
+                Presence::Ended { .. } => None,
+            });
         homes
             .take(limit.min(MAX_PAGE) as usize)
             .map(|(session, home, ending)| view_session(*session, home, ending))

@@ -1,10 +1,10 @@
 //! Random histories: the model must do what the naive model does, command for command, and keep its
 //! invariants after every step.
 //!
-//! Each history runs on three machines: one is never touched, one is replaced by its restored
+//! Each history runs on three machines: one has its state set aside again and again, one is replaced by its restored
 //! snapshot every few batches, and the naive one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
@@ -12,6 +12,7 @@ use lockstep_model::{
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{Answer, LockView, Query},
     shard::{Counts, Shard},
+    snapshot::Point,
     watch::ChangeKind,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
@@ -340,10 +341,15 @@ fn end(session: SessionId, reason: EndReason) -> Command {
     }
 }
 
+/// States that are set aside at once.
+const MAX_POINTS: usize = 2;
+
 struct Run {
     naive: Naive,
     plain: Machine,
     restored: Machine,
+    /// The state at some moments, and what its snapshot was then.
+    points: VecDeque<(Point, Vec<u8>)>,
     /// Goes ahead of the others, command by command, and tells how it breaks deadlocks.
     scout: Machine,
     pending: BTreeSet<(SessionId, Serial)>,
@@ -387,6 +393,7 @@ impl Run {
             naive: Naive::new((1..SESSIONS).map(SessionId).collect()),
             restored: plain.clone(),
             scout: plain.clone(),
+            points: VecDeque::new(),
             plain,
             pending: BTreeSet::new(),
             tokens: BTreeMap::new(),
@@ -419,9 +426,20 @@ impl Run {
             self.restored = Machine::restore(&snapshot).unwrap();
             prop_assert_eq!(&snapshot, &self.restored.snapshot());
         }
+        self.check_points(snapshot)?;
         self.check_completions(&batch, &applied, &completed)?;
         self.check_deadline(deadline, &applied)?;
         self.check_table()
+    }
+
+    /// What was set aside stays as it was, while the machine goes on.
+    fn check_points(&mut self, snapshot: Vec<u8>) -> TestCaseResult {
+        if snapshot.len().is_multiple_of(5) && self.points.len() < MAX_POINTS {
+            self.points.push_back((self.plain.point(), snapshot));
+        } else if let Some((point, then)) = self.points.pop_front() {
+            prop_assert_eq!(point.snapshot(), then);
+        }
+        Ok(())
     }
 
     /// The changes lead from the holders before to the holders after.

@@ -25,7 +25,7 @@ use tonic::Status;
 use super::error::Fault;
 use crate::{
     VERSION, clock,
-    raft::snapshot_receive::MAX_SNAPSHOT_BYTES,
+    raft::snapshot_partial::MAX_SNAPSHOT_BYTES,
     router::{Router, unexpected},
     shard_state::{self, PROGRESS},
 };

@@ -23,6 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "election_timeout_ms",
     "heartbeat_ms",
     "snapshot_entries",
+    "snapshot_mib_per_second",
     "replace_lost_after_seconds",
     "log",
     "log_format",
@@ -64,6 +65,8 @@ pub struct Raw {
     pub heartbeat_ms: u64,
     /// Log entries between snapshots.
     pub snapshot_entries: u64,
+    /// Snapshots sent, to all peers together.
+    pub snapshot_mib_per_second: u64,
     /// 0: never.
     pub replace_lost_after_seconds: u64,
     /// A tracing filter.
@@ -90,6 +93,8 @@ impl Default for Raw {
             election_timeout_ms: 1_500,
             heartbeat_ms: 250,
             snapshot_entries: 20_000,
+            // Half of what a network of 1 Gbit/s carries.
+            snapshot_mib_per_second: 64,
             replace_lost_after_seconds: 0,
             log: "info,openraft=warn".to_owned(),
             log_format: "text".to_owned(),

@@ -21,8 +21,10 @@ use openraft::{
 use tokio::time::timeout;
 
 use super::{
-    append_stream, snapshot_send,
-    types::{PeerAddress, Snapshot, SnapshotBytes, TypeConfig, Vote},
+    append_stream,
+    snapshot_content::SnapshotContent,
+    snapshot_send,
+    types::{PeerAddress, Snapshot, TypeConfig, Vote},
     wire,
 };
 use crate::{peer::Peer, router::Router};
@@ -99,7 +101,7 @@ impl Link {
 }
 
 impl RaftNetworkV2<TypeConfig> for Link {
-    type SnapshotData = SnapshotBytes;
+    type SnapshotData = SnapshotContent;
 
     /// Heartbeats come this way; entries go by [`RaftNetworkV2::stream_append`].
     async fn append_entries(
@@ -169,8 +171,12 @@ impl RaftNetworkV2<TypeConfig> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let client = self.peer()?.client();
-        snapshot_send::send(client, self.to.clone(), vote, snapshot, cancel).await
+        let route = snapshot_send::Route {
+            peer: self.peer()?,
+            to: self.to.clone(),
+            pace: self.router.peers().snapshot_pace(),
+        };
+        snapshot_send::send(route, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(

@@ -8,11 +8,15 @@ use std::{pin::Pin, sync::Arc};
 use futures::{Stream, StreamExt as _, stream::FuturesOrdered};
 use lockstep_model::{NodeId, Revision, ShardId};
 use lockstep_proto::raft::v1::{self as pb, peer_service_server::PeerService};
+use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{snapshot_receive, wire};
+use super::{
+    snapshot_partial::{LIFE, Partials},
+    snapshot_receive, wire,
+};
 use crate::{
     api::nodes,
     entry::Entry,
@@ -35,13 +39,18 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub struct PeerServer {
     lobby: Arc<Lobby>,
     entry: Entry,
+    partials: Arc<Partials>,
 }
 
 impl PeerServer {
     /// A server at this way in.
     #[must_use]
     pub fn new(lobby: Arc<Lobby>, entry: Entry) -> Self {
-        Self { lobby, entry }
+        Self {
+            lobby,
+            entry,
+            partials: Arc::new(Partials::new(LIFE)),
+        }
     }
 
     fn router(&self) -> Result<Arc<Router>, Status> {
@@ -170,6 +179,17 @@ impl PeerService for PeerServer {
         }))
     }
 
+    async fn get_snapshot_offset(
+        &self,
+        request: Request<pb::GetSnapshotOffsetRequest>,
+    ) -> Result<Response<pb::GetSnapshotOffsetResponse>, Status> {
+        let head = request.into_inner().head;
+        let head = head.ok_or_else(|| malformed(wire::Missing("head")))?;
+        let replica = self.replica(head.to.clone())?;
+        let offset = self.partials.offset(replica.shard, &head);
+        Ok(Response::new(pb::GetSnapshotOffsetResponse { offset }))
+    }
+
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
@@ -177,16 +197,22 @@ impl PeerService for PeerServer {
         let mut parts = request.into_inner();
         let head = snapshot_receive::head(&mut parts).await?;
         let replica = self.replica(head.to.clone())?;
-        let data = snapshot_receive::chunks(&mut parts, head.total_bytes).await?;
-        let received = snapshot_receive::assemble(head, data).map_err(malformed)?;
-        tracing::info!(
-            shard = %replica.shard,
-            bytes = received.snapshot.snapshot.0.len(),
-            "snapshot received"
-        );
+        let vote = wire::to_vote(head.vote).map_err(malformed)?;
+        let known = replica.raft.metrics().borrow_watched().vote;
+        if known > vote {
+            // From a leader that was deposed: it must not displace what its successor sends.
+            return Ok(Response::new(pb::InstallSnapshotResponse {
+                vote: Some(wire::vote(&known)),
+            }));
+        }
+        let (from, bytes) = (head.offset, head.total_bytes);
+        let receiving = self.partials.begin(replica.shard, &head)?;
+        let data = snapshot_receive::chunks(&mut parts, receiving).await?;
+        let snapshot = snapshot_receive::assemble(head, data).map_err(malformed)?;
+        tracing::info!(shard = %replica.shard, bytes, from, "snapshot received");
         let response = replica
             .raft
-            .install_full_snapshot(received.vote, received.snapshot)
+            .install_full_snapshot(vote, snapshot)
             .await
             .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
         Ok(Response::new(pb::InstallSnapshotResponse {

@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use lockstep_model::Outcome;
 
-use super::responder::OnComplete;
+use super::{responder::OnComplete, snapshot_content::SnapshotContent};
 
 /// The configuration of every Raft group of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ pub type StoredMembership = openraft::StoredMembership<LeaderId, u64, PeerAddres
 /// What a snapshot covers.
 pub type SnapshotMeta = openraft::SnapshotMeta<LeaderId, u64, PeerAddress>;
 /// A snapshot: what it covers, and the encoded state machine.
-pub type Snapshot = openraft::Snapshot<LeaderId, u64, PeerAddress, SnapshotBytes>;
+pub type Snapshot = openraft::Snapshot<LeaderId, u64, PeerAddress, SnapshotContent>;
 /// The first and last place in a log.
 pub type LogState = openraft::LogState<TypeConfig>;
 /// How Raft is told that an append is durable.
@@ -90,15 +90,5 @@ pub struct PeerAddress(pub String);
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
-    }
-}
-
-/// An encoded [`lockstep_model::Machine`]. Cloning shares the bytes.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct SnapshotBytes(pub Bytes);
-
-impl fmt::Debug for SnapshotBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "snapshot of {} bytes", self.0.len())
     }
 }

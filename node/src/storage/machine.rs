@@ -19,12 +19,18 @@ use tokio::task::spawn_blocking;
 
 use super::{
     OpenShardError, Storage,
-    claim::{Claim, Part},
+    claim::Part,
     snapshot_store::{Kept, Origin, SnapshotStore},
 };
-use crate::raft::types::{
-    BatchBytes, Entry, EntryResponder, LogId, Outcomes, Payload, Snapshot, SnapshotBytes,
-    SnapshotMeta, StoredMembership, TypeConfig,
+use crate::{
+    metrics,
+    raft::{
+        snapshot_content::SnapshotContent,
+        types::{
+            BatchBytes, Entry, EntryResponder, LogId, Outcomes, Payload, Snapshot, SnapshotMeta,
+            StoredMembership, TypeConfig,
+        },
+    },
 };
 
 /// Carries out what applying a batch asks of the leader.
@@ -98,7 +104,6 @@ struct Core {
     /// Locked only for a moment, and only after the machine where both are.
     applied: Mutex<Applied>,
     snapshots: SnapshotStore,
-    _claim: Claim,
 }
 
 impl Core {
@@ -129,10 +134,14 @@ impl Core {
         })
     }
 
+    /// The machine is locked only until its state is set aside.
     fn encode(&self) -> (SnapshotMeta, Bytes) {
-        let machine = self.machine.read();
-        let meta = self.applied.lock().meta();
-        (meta, machine.snapshot().into())
+        let (meta, point) = {
+            let mut machine = self.machine.write();
+            let meta = self.applied.lock().meta();
+            (meta, machine.point())
+        };
+        (meta, point.snapshot().into())
     }
 
     fn replace(&self, restored: Machine, meta: &SnapshotMeta) {
@@ -164,9 +173,10 @@ impl MachineStore {
     ) -> Result<Self, OpenShardError> {
         let claim = storage.shared.claims.take(shard, Part::Machine)?;
         storage.shared.writer.barrier().await?;
-        let snapshots = SnapshotStore::new(shard, Arc::clone(&storage.shared));
+        let snapshots = SnapshotStore::new(shard, Arc::clone(&storage.shared), claim);
         let (machine, applied) = match snapshots.load().await? {
             Some((head, bytes)) => {
+                metrics::get().snapshots.kept(shard, bytes.len());
                 let restored = spawn_blocking(move || Machine::restore(&bytes)).await;
                 let machine = restored
                     .map_err(io::Error::other)?
@@ -188,7 +198,6 @@ impl MachineStore {
             machine: Arc::new(RwLock::new(machine)),
             applied: Mutex::new(applied),
             snapshots,
-            _claim: claim,
         };
         Ok(Self {
             core: Arc::new(core),
@@ -196,7 +205,8 @@ impl MachineStore {
         })
     }
 
-    /// The machine, for readers. It is written only by applying entries and installing snapshots.
+    /// The machine, for readers. It is written only by applying entries and installing snapshots;
+    /// whoever sets its state aside locks it for writing too, and changes nothing.
     #[must_use]
     pub fn machine(&self) -> Arc<RwLock<Machine>> {
         Arc::clone(&self.core.machine)
@@ -220,7 +230,7 @@ pub(crate) fn empty(shard: ShardId) -> Machine {
 }
 
 impl RaftStateMachine<TypeConfig> for MachineStore {
-    type SnapshotData = SnapshotBytes;
+    type SnapshotData = SnapshotContent;
     type SnapshotBuilder = SnapshotBuilder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -256,6 +266,15 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         Ok(())
     }
 
+    /// None while a snapshot is on its way to a follower: see [`super::sending`]. Raft asks again when
+    /// the log has grown by as much again.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<SnapshotBuilder> {
+        if !force && self.core.snapshots.is_sending() {
+            return None;
+        }
+        Some(self.get_snapshot_builder().await)
+    }
+
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
             core: Arc::clone(&self.core),
@@ -265,10 +284,11 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        SnapshotBytes(bytes): SnapshotBytes,
+        content: SnapshotContent,
     ) -> Result<(), io::Error> {
         let shard = self.core.shard;
-        let encoded = bytes.clone();
+        let bytes = content.read_to_end(0).await?;
+        let (encoded, size) = (bytes.clone(), bytes.len());
         let machine = spawn_blocking(move || Machine::restore(&encoded))
             .await
             .map_err(io::Error::other)?
@@ -285,6 +305,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
             .await?
         {
             Kept::Yes => {
+                metrics::get().snapshots.kept(shard, size);
                 let revision = revision(&machine);
                 self.core.replace(machine, meta);
                 self.sink.restored(revision);
@@ -298,10 +319,10 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        let loaded = self.core.snapshots.load().await?;
-        Ok(loaded.map(|(head, bytes)| Snapshot {
-            meta: head.meta,
-            snapshot: SnapshotBytes(bytes),
+        let current = self.core.snapshots.current().await?;
+        Ok(current.map(|stored| Snapshot {
+            meta: stored.head().meta.clone(),
+            snapshot: SnapshotContent::Stored(stored),
         }))
     }
 }
@@ -312,22 +333,25 @@ pub struct SnapshotBuilder {
 }
 
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    type SnapshotData = SnapshotBytes;
+    type SnapshotData = SnapshotContent;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let core = Arc::clone(&self.core);
-        // The machine is locked for reading while it is encoded, so applying waits for that long;
-        // what takes longer, writing it, is done without the lock.
         let encoded = spawn_blocking(move || core.encode());
         let (meta, bytes) = encoded.await.map_err(io::Error::other)?;
         // A later one, installed meanwhile, stays the current one; Raft ignores this one then.
-        self.core
+        let saved = self
+            .core
             .snapshots
-            .save(meta.clone(), bytes.clone(), Origin::Built)
-            .await?;
+            .save(meta.clone(), bytes.clone(), Origin::Built);
+        if saved.await? == Kept::Yes {
+            let snapshots = &metrics::get().snapshots;
+            snapshots.built();
+            snapshots.kept(self.core.shard, bytes.len());
+        }
         Ok(Snapshot {
             meta,
-            snapshot: SnapshotBytes(bytes),
+            snapshot: SnapshotContent::Held(bytes),
         })
     }
 }

@@ -6,7 +6,8 @@
 //! old one is removed.
 //!
 //! Invariant: after a crash at any point, [`SnapshotStore::load`] gives the old or the new snapshot
-//! whole. Chunks that no head names are removed when the next snapshot is written.
+//! whole. Chunks that no head names are removed when the next snapshot is written, unless they are
+//! being sent.
 
 use std::{
     io,
@@ -20,15 +21,18 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{
     Shared,
+    claim::Claim,
     corrupt::RecordId,
     engine::{Durability, Engine},
     family::Family,
     record::Problem,
     records::{ReadError, Records, shard_range},
+    sending::Sending,
     snapshot_record::{
         CHUNK_BYTES, Generation, SnapshotHead, chunk_key, decode_chunk, decode_head, encode_chunk,
         encode_head, generation_key, head_key, parse_chunk_key,
     },
+    stored_snapshot::StoredSnapshot,
     writer::Op,
 };
 use crate::{
@@ -74,15 +78,20 @@ pub(crate) enum Kept {
 pub(crate) struct SnapshotStore {
     shard: ShardId,
     shared: Arc<Shared>,
+    claim: Arc<Claim>,
+    sending: Arc<Sending>,
     /// One snapshot is written at a time: a built one and an installed one may meet.
     writing: Mutex<()>,
 }
 
 impl SnapshotStore {
-    pub(crate) fn new(shard: ShardId, shared: Arc<Shared>) -> Self {
+    /// Of a shard whose machine was claimed.
+    pub(crate) fn new(shard: ShardId, shared: Arc<Shared>, claim: Claim) -> Self {
         Self {
             shard,
             shared,
+            claim: Arc::new(claim),
+            sending: Arc::default(),
             writing: Mutex::new(()),
         }
     }
@@ -120,8 +129,26 @@ impl SnapshotStore {
             .writer
             .write(vec![put], Durability::Synced)
             .await?;
-        self.remove_before(generation).await?;
+        self.sending.made();
+        self.remove_before(self.sending.removable(generation))
+            .await?;
         Ok(Kept::Yes)
+    }
+
+    /// True while no new snapshot should be made, because one is on its way to a follower.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.sending.holds()
+    }
+
+    /// The current snapshot, to be read piece by piece.
+    pub(crate) async fn current(&self) -> Result<Option<StoredSnapshot>, io::Error> {
+        let (records, shard) = (self.shared.records.clone(), self.shard);
+        let (sending, claim) = (Arc::clone(&self.sending), Arc::clone(&self.claim));
+        let find = move || -> Result<_, ReadError> {
+            let pinned = sending.pin(|| current_head(&records, shard), |head| head.generation)?;
+            Ok(pinned.map(|(head, pin)| StoredSnapshot::new(shard, head, records, pin, claim)))
+        };
+        Ok(spawn_blocking(find).await.map_err(io::Error::other)??)
     }
 
     /// The current snapshot, every record of it verified.

@@ -4,6 +4,7 @@ mod corruption;
 mod log;
 mod machine;
 mod reopen;
+mod snapshots;
 mod suite;
 
 use std::{collections::BTreeSet, path::Path};

@@ -164,6 +164,17 @@ pub struct TransferLeaderResponse {
     pub accepted: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetSnapshotOffsetRequest {
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<SnapshotHead>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetSnapshotOffsetResponse {
+    /// 0 if the callee has nothing of it.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InstallSnapshotRequest {
     #[prost(oneof = "install_snapshot_request::Part", tags = "1, 2")]
     pub part: ::core::option::Option<install_snapshot_request::Part>,
@@ -190,9 +201,16 @@ pub struct SnapshotHead {
     pub membership_log_id: ::core::option::Option<LogId>,
     #[prost(message, optional, tag = "5")]
     pub membership: ::core::option::Option<Membership>,
-    /// Bytes in all the chunks together.
+    /// Bytes of the whole snapshot.
     #[prost(uint64, tag = "6")]
     pub total_bytes: u64,
+    /// The snapshot's own checksum, its last four bytes: with its place in the log and its size this
+    /// tells it from any other.
+    #[prost(fixed32, tag = "7")]
+    pub checksum: u32,
+    /// Where the first chunk begins; the callee has all before.
+    #[prost(uint64, tag = "8")]
+    pub offset: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotChunk {
@@ -780,7 +798,34 @@ pub mod peer_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Carries one snapshot: a head, then chunks.
+        /// How much of a snapshot the callee has from a transfer that broke off.
+        pub async fn get_snapshot_offset(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetSnapshotOffsetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSnapshotOffsetResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.raft.v1.PeerService/GetSnapshotOffset",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("lockstep.raft.v1.PeerService", "GetSnapshotOffset"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Carries one snapshot, or what is missing of it: a head, then chunks.
         pub async fn install_snapshot(
             &mut self,
             request: impl tonic::IntoStreamingRequest<
@@ -1101,7 +1146,15 @@ pub mod peer_service_server {
             tonic::Response<super::TransferLeaderResponse>,
             tonic::Status,
         >;
-        /// Carries one snapshot: a head, then chunks.
+        /// How much of a snapshot the callee has from a transfer that broke off.
+        async fn get_snapshot_offset(
+            &self,
+            request: tonic::Request<super::GetSnapshotOffsetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetSnapshotOffsetResponse>,
+            tonic::Status,
+        >;
+        /// Carries one snapshot, or what is missing of it: a head, then chunks.
         async fn install_snapshot(
             &self,
             request: tonic::Request<tonic::Streaming<super::InstallSnapshotRequest>>,
@@ -1436,6 +1489,52 @@ pub mod peer_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = TransferLeaderSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.raft.v1.PeerService/GetSnapshotOffset" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSnapshotOffsetSvc<T: PeerService>(pub Arc<T>);
+                    impl<
+                        T: PeerService,
+                    > tonic::server::UnaryService<super::GetSnapshotOffsetRequest>
+                    for GetSnapshotOffsetSvc<T> {
+                        type Response = super::GetSnapshotOffsetResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetSnapshotOffsetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as PeerService>::get_snapshot_offset(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSnapshotOffsetSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -50,7 +50,6 @@ impl Decode for Presence {
             1 => Self::Open(Member {
                 role: Decode::decode_from(input)?,
                 requests: Decode::decode_from(input)?,
-                holds: BTreeMap::new(),
             }),
             2 => Self::Ending {
                 home: Decode::decode_from(input)?,

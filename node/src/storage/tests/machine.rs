@@ -1,8 +1,7 @@
-//! The state machine: applying, snapshots, and crashes between their steps.
+//! The state machine: applying, restoring, installing.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream;
 use lockstep_model::{
     Batch, Command, Effect, Machine, Millis, Priority, SessionId, ShardId, Timestamp,
@@ -12,18 +11,15 @@ use parking_lot::Mutex;
 
 use super::{SHARD, batch, blank, id, membership, open};
 use crate::{
-    raft::types::{Entry, Payload, SnapshotBytes, SnapshotMeta, StoredMembership},
-    storage::{
-        EffectSink, MachineStore, Storage, UnreadableBatch,
-        family::Family,
-        records::shard_range,
-        snapshot_record::{CHUNK_BYTES, Generation, generation_key},
-        snapshot_store::{Kept, Origin, SnapshotStore, store_chunks},
+    raft::{
+        snapshot_content::SnapshotContent,
+        types::{Entry, Payload, SnapshotMeta, StoredMembership},
     },
+    storage::{EffectSink, MachineStore, Storage, UnreadableBatch},
 };
 
 #[derive(Default)]
-struct Collected(Mutex<Vec<Effect>>);
+pub(super) struct Collected(Mutex<Vec<Effect>>);
 
 impl EffectSink for Collected {
     fn effects(&self, effects: Vec<Effect>) {
@@ -32,7 +28,7 @@ impl EffectSink for Collected {
     }
 }
 
-async fn machine(storage: &Storage, shard: ShardId) -> (MachineStore, Arc<Collected>) {
+pub(super) async fn machine(storage: &Storage, shard: ShardId) -> (MachineStore, Arc<Collected>) {
     let sink = Arc::new(Collected::default());
     let machine = MachineStore::open(storage, shard, Arc::clone(&sink) as _)
         .await
@@ -41,7 +37,7 @@ async fn machine(storage: &Storage, shard: ShardId) -> (MachineStore, Arc<Collec
 }
 
 /// An entry that opens a session.
-fn session(term: u64, index: u64) -> Entry {
+pub(super) fn session(term: u64, index: u64) -> Entry {
     let open = Command::OpenSession {
         session: SessionId(index),
         ttl: Millis(10_000),
@@ -59,7 +55,7 @@ fn session(term: u64, index: u64) -> Entry {
     )
 }
 
-async fn apply(
+pub(super) async fn apply(
     machine: &mut MachineStore,
     entries: impl IntoIterator<Item = Entry>,
 ) -> std::io::Result<()> {
@@ -71,7 +67,7 @@ fn state(machine: &MachineStore) -> Vec<u8> {
     machine.machine().read().snapshot()
 }
 
-async fn build(machine: &mut MachineStore) -> SnapshotMeta {
+pub(super) async fn build(machine: &mut MachineStore) -> SnapshotMeta {
     machine
         .get_snapshot_builder()
         .await
@@ -164,6 +160,8 @@ async fn an_installed_snapshot_replaces_everything_and_survives_a_restart() {
         .unwrap();
     build(&mut leader).await;
     let snapshot = leader.get_current_snapshot().await.unwrap().unwrap();
+    let whole = snapshot.snapshot.read_to_end(0).await.unwrap();
+    assert_eq!(whole, state(&leader));
     {
         let storage = open(dir.path());
         let (mut follower, _) = machine(&storage, SHARD).await;
@@ -171,7 +169,7 @@ async fn an_installed_snapshot_replaces_everything_and_survives_a_restart() {
         build(&mut follower).await;
         let before = state(&follower);
 
-        let damaged = SnapshotBytes(snapshot.snapshot.0.slice(1..));
+        let damaged = SnapshotContent::Held(whole.slice(1..));
         follower
             .install_snapshot(&snapshot.meta, damaged)
             .await
@@ -185,7 +183,7 @@ async fn an_installed_snapshot_replaces_everything_and_survives_a_restart() {
         assert_eq!(kept.meta.last_log_id, Some(id(1, 0)));
 
         follower
-            .install_snapshot(&snapshot.meta, snapshot.snapshot.clone())
+            .install_snapshot(&snapshot.meta, SnapshotContent::Held(whole.clone()))
             .await
             .unwrap();
         assert_eq!(state(&follower), state(&leader));
@@ -195,104 +193,6 @@ async fn an_installed_snapshot_replaces_everything_and_survives_a_restart() {
     let (mut follower, _) = machine(&storage, SHARD).await;
     assert_eq!(state(&follower), state(&leader));
     let kept = follower.get_current_snapshot().await.unwrap().unwrap();
-    assert_eq!(
-        (kept.meta, kept.snapshot),
-        (snapshot.meta, snapshot.snapshot)
-    );
-}
-
-fn meta(index: u64) -> SnapshotMeta {
-    SnapshotMeta {
-        last_log_id: Some(id(1, index)),
-        ..SnapshotMeta::default()
-    }
-}
-
-fn content(seed: u8, chunks: usize) -> Bytes {
-    (0..chunks * CHUNK_BYTES + 17)
-        .map(|at| (at as u8).wrapping_mul(seed))
-        .collect()
-}
-
-fn chunks_on_disk(storage: &Storage) -> usize {
-    let from = generation_key(SHARD, Generation::default());
-    let (_, to) = shard_range(SHARD);
-    let mut chunks = storage
-        .shared
-        .records
-        .engine
-        .iterate(Family::Snapshot, from, to)
-        .unwrap();
-    chunks.seek_to_first();
-    let mut count = 0;
-    while chunks.valid() {
-        count += 1;
-        chunks.next();
-    }
-    count
-}
-
-#[tokio::test]
-async fn a_crash_before_the_switch_leaves_the_old_snapshot_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    {
-        let storage = open(dir.path());
-        let store = SnapshotStore::new(SHARD, Arc::clone(&storage.shared));
-        let kept = store
-            .save(meta(10), content(3, 2), Origin::Built)
-            .await
-            .unwrap();
-        assert_eq!(kept, Kept::Yes);
-        // All chunks of the next are durable, and then the process dies.
-        let shared = &storage.shared;
-        let head = store_chunks(
-            &shared.records,
-            SHARD,
-            meta(20),
-            &content(5, 4),
-            &shared.scratch,
-            Origin::Built,
-        );
-        assert_eq!(head.unwrap().unwrap().generation, Generation(2));
-        assert_eq!(chunks_on_disk(&storage), 3 + 5);
-    }
-    let storage = open(dir.path());
-    let store = SnapshotStore::new(SHARD, Arc::clone(&storage.shared));
-    let (head, bytes) = store.load().await.unwrap().unwrap();
-    assert_eq!((head.meta, bytes), (meta(10), content(3, 2)));
-
-    store
-        .save(meta(30), content(7, 1), Origin::Received)
-        .await
-        .unwrap();
-    let (head, bytes) = store.load().await.unwrap().unwrap();
-    assert_eq!(
-        head.generation,
-        Generation(3),
-        "the abandoned one's number is not used again"
-    );
-    assert_eq!((head.meta, bytes), (meta(30), content(7, 1)));
-    assert_eq!(
-        chunks_on_disk(&storage),
-        2,
-        "old and abandoned chunks are removed"
-    );
-}
-
-#[tokio::test]
-async fn a_snapshot_never_replaces_a_later_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let storage = open(dir.path());
-    let store = SnapshotStore::new(SHARD, Arc::clone(&storage.shared));
-    store
-        .save(meta(10), content(3, 0), Origin::Received)
-        .await
-        .unwrap();
-    let kept = store
-        .save(meta(9), content(5, 0), Origin::Built)
-        .await
-        .unwrap();
-    assert_eq!(kept, Kept::LaterOneExists);
-    let (head, bytes) = store.load().await.unwrap().unwrap();
-    assert_eq!((head.meta, bytes), (meta(10), content(3, 0)));
+    assert_eq!(kept.meta, snapshot.meta);
+    assert_eq!(kept.snapshot.read_to_end(0).await.unwrap(), whole);
 }
