@@ -36,7 +36,7 @@ N =
 BINARIES := $(or $(BINARIES),source)
 export BINARIES
 
-.PHONY: help setup build run test e2e e2e-compose e2e-kube operator test-operator gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
+.PHONY: help setup build run test e2e e2e-compose e2e-kube operator test-operator check-model test-check gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
 	images compose-up compose-down compose-scale ci clean
 
 help: ## List the targets
@@ -77,6 +77,15 @@ test-operator: setup ## Format, lint and test the operator
 	cargo fmt --manifest-path operator/Cargo.toml --check
 	cargo clippy $(CARGO_FLAGS) --manifest-path operator/Cargo.toml --all-targets -- -D warnings
 	cargo test $(CARGO_FLAGS) --manifest-path operator/Cargo.toml
+
+# A workspace of its own as well; see there.
+check-model: setup ## Explore all orders of events of small clusters, about 5 minutes (ARGS=--quick: one; or scenarios)
+	cargo run $(CARGO_FLAGS) --manifest-path check/Cargo.toml -- $(ARGS)
+
+test-check: setup ## Format, lint and test the model check, within small bounds
+	cargo fmt --manifest-path check/Cargo.toml --check
+	cargo clippy $(CARGO_FLAGS) --manifest-path check/Cargo.toml --all-targets -- -D warnings
+	cargo test $(CARGO_FLAGS) --manifest-path check/Cargo.toml
 
 gen-crds: operator ## Generate the definition of SyncCluster anew from its types
 	'$(BIN)/lockstep-operator' crd >crds/lockstep.dev_syncclusters.yaml

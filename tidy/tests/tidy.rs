@@ -23,6 +23,8 @@ const MAX_FUNCTION_LINES: usize = 70;
 const EMPTY_NAMES: [&str; 8] = [
     "common", "helper", "helpers", "manager", "managers", "misc", "util", "utils",
 ];
+/// Workspaces of their own, whose code keeps the same rules.
+const APART: [&str; 2] = ["check", "operator"];
 /// Macros that mark what is not finished.
 const UNFINISHED: [&str; 2] = ["dbg", "todo"];
 /// Members whose manifests need not take over the workspace's lints.
@@ -111,7 +113,12 @@ fn members() -> Vec<String> {
 fn sources() -> Vec<Source> {
     let root = root();
     let mut found = Vec::new();
-    let mut folders: Vec<PathBuf> = members().iter().map(|member| root.join(member)).collect();
+    let apart = APART.map(str::to_owned);
+    let mut folders: Vec<PathBuf> = members()
+        .iter()
+        .chain(&apart)
+        .map(|folder| root.join(folder))
+        .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a member's folder") {
             let path = entry.expect("an entry of a folder").path();

@@ -1,0 +1,259 @@
+//! A whole cluster at one moment, and how it goes on.
+//!
+//! Around the shards it does what nodes do: it makes a session known where it is used (as the
+//! router), has ended sessions released everywhere (as the reaper), and hands answers on.
+//!
+//! Invariant: a shard changes by commands that were sent, and in no other way.
+
+mod begin;
+mod events;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use lockstep_model::{
+    Applied, Command, Effect, Millis, NodeId, Outcome, Refusal, Reply, Serial, SessionId, ShardId,
+    Timestamp, command::RequestId, session::TOMBSTONE_LIFE,
+};
+
+use crate::{
+    bug::Bug,
+    chaser::Chaser,
+    client::Client,
+    message::Message,
+    replica::Replica,
+    scenario::{BEGIN, Plan, Scenario},
+    witness::{Seen, Witness, Wrong},
+};
+
+/// A shard, its leader, and who led it before.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Site {
+    /// Its state, as all who were elected last know it.
+    pub replica: Arc<Replica>,
+    /// What the leader knew that was deposed last.
+    pub deposed: Option<Arc<Replica>>,
+    /// Who leads.
+    pub leader: NodeId,
+    /// True if the leader's clock is ahead of the true time, by as much as may be.
+    pub ahead: bool,
+}
+
+/// A whole cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cluster {
+    /// The data shards.
+    pub sites: BTreeMap<ShardId, Site>,
+    /// The clients.
+    pub clients: BTreeMap<SessionId, Arc<Client>>,
+    /// All that was ever sent to a shard.
+    pub sent: Arc<BTreeSet<Message>>,
+    /// The nodes' search for deadlocks.
+    pub chasers: BTreeMap<NodeId, Chaser>,
+    /// How many of the scenario's instants have come.
+    pub passed: usize,
+    /// How many more times leaders change.
+    pub elections: u8,
+    /// What was seen so far.
+    pub witness: Arc<Witness>,
+}
+
+impl Cluster {
+    /// What the clock of a shard's leader shows.
+    #[must_use]
+    pub fn clock(&self, scenario: &Scenario, shard: ShardId) -> Timestamp {
+        let passed = self.passed.checked_sub(1);
+        let passed = passed.and_then(|last| scenario.instants.get(last));
+        let ahead = self.sites.get(&shard).is_some_and(|site| site.ahead);
+        let skew = if ahead { scenario.skew } else { Millis(0) };
+        BEGIN.plus(*passed.unwrap_or(&Millis(0))).plus(skew)
+    }
+
+    /// Sends a command. From now on it may come at any time.
+    pub fn send(&mut self, message: Message) {
+        if !self.sent.contains(&message) {
+            Arc::make_mut(&mut self.sent).insert(message);
+        }
+    }
+
+    /// False for an opening that is older than a home remembers an end. Openings alone have no limit
+    /// to their age in the model: one that comes so late opens the session once more, for its TTL.
+    #[must_use]
+    pub fn may_arrive(&self, scenario: &Scenario, message: &Message) -> bool {
+        !matches!(*message.command, Command::OpenSession { .. })
+            || self.clock(scenario, message.to) < BEGIN.plus(TOMBSTONE_LIFE)
+    }
+
+    /// A shard applies a command; answers and what follows from them go out.
+    pub fn deliver(&mut self, scenario: &Scenario, message: &Message) {
+        let Message { to, command, .. } = message;
+        let at = self.clock(scenario, *to);
+        let Some(site) = self.sites.get_mut(to) else {
+            return;
+        };
+        let step = scenario
+            .memo
+            .apply(&site.replica, message, at, scenario.bug);
+        let before = std::mem::replace(&mut site.replica, Arc::clone(&step.after));
+        let Applied {
+            outcomes, effects, ..
+        } = &step.applied;
+        let Some(outcome) = outcomes.first() else {
+            return;
+        };
+        let seen = Seen {
+            shard: *to,
+            before: &before,
+            after: &step.after,
+            command,
+            outcome,
+            effects,
+        };
+        Arc::make_mut(&mut self.witness).see(scenario, &seen);
+        for effect in effects {
+            match effect {
+                Effect::Complete {
+                    session,
+                    serial,
+                    reply,
+                } => self.answer(scenario, *session, *serial, reply),
+                Effect::SessionEnding { session, .. } => self.end(*session),
+                Effect::SessionAlive { .. } | Effect::NextWaitDeadline(_) => {}
+            }
+        }
+        match outcome {
+            Outcome::Done(reply) => self.go_on(scenario, *to, command, reply),
+            Outcome::Pending => {}
+        }
+        self.reap(scenario, *to, &step.after);
+    }
+
+    /// What a command's answer leads to.
+    fn go_on(&mut self, scenario: &Scenario, to: ShardId, command: &Command, reply: &Reply) {
+        match command {
+            Command::Acquire { request, .. }
+            | Command::Release { request, .. }
+            | Command::Upgrade { request, .. }
+            | Command::Downgrade { request, .. } => {
+                let RequestId {
+                    session, serial, ..
+                } = *request;
+                if let Reply::Refused(Refusal::NotAttached { .. }) = reply {
+                    self.touch(scenario, session, to);
+                } else {
+                    self.answer(scenario, session, serial, reply);
+                }
+            }
+            Command::OpenSession { session, .. } => {
+                if matches!(reply, Reply::Session { .. })
+                    && let Some(client) = self.clients.get_mut(session)
+                    && let Some(plan) = scenario.sessions.get(session)
+                {
+                    Arc::make_mut(client).opened();
+                    self.ask_eagerly(scenario, *session, plan);
+                }
+            }
+            Command::TouchShard { session, shard } => {
+                if let Reply::Touched {
+                    not_after,
+                    priority,
+                    opened,
+                } = *reply
+                {
+                    let attach = Command::AttachSession {
+                        session: *session,
+                        priority,
+                        opened,
+                        not_after,
+                    };
+                    self.send(Message::new(*shard, attach));
+                }
+            }
+            Command::DetachSession { session, .. } => {
+                if let (Reply::Done, Some(plan)) = (reply, scenario.sessions.get(session)) {
+                    let (session, shard) = (*session, to);
+                    self.send(Message::new(
+                        plan.home,
+                        Command::ShardReleased { session, shard },
+                    ));
+                }
+            }
+            Command::AbortWait { cycle, .. } => self.circle_handled(scenario, cycle),
+            // The network repeats what has to be repeated, and nobody waits for their answers.
+            Command::AttachSession { .. }
+            | Command::ShardReleased { .. }
+            | Command::EndSession { .. }
+            | Command::CancelWait { .. }
+            | Command::ExpireWaits
+            | Command::ResumeSession { .. }
+            | Command::CheckpointSessions { .. }
+            | Command::Proclaim { .. }
+            | Command::UndoAcquire { .. }
+            | Command::RaiseTokens { .. }
+            | Command::Meta(_) => {}
+        }
+    }
+
+    /// As the router: has the home record that a session is about to use a shard.
+    fn touch(&mut self, scenario: &Scenario, session: SessionId, shard: ShardId) {
+        if let Some(plan) = scenario.sessions.get(&session)
+            && plan.home != shard
+        {
+            self.send(Message::new(
+                plan.home,
+                Command::TouchShard { session, shard },
+            ));
+        }
+    }
+
+    /// As the reaper: has ended sessions released wherever their home has not heard that they are.
+    fn reap(&mut self, scenario: &Scenario, home: ShardId, replica: &Replica) {
+        let ending = replica.shard().map(|shard| shard.ending());
+        for ending in ending.into_iter().flatten() {
+            for shard in ending.shards {
+                let (session, reason) = (ending.session, ending.reason);
+                self.send(Message::new(
+                    shard,
+                    Command::DetachSession { session, reason },
+                ));
+                if scenario.bug == Some(Bug::BuriesEarly) {
+                    self.send(Message::new(
+                        home,
+                        Command::ShardReleased { session, shard },
+                    ));
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, scenario: &Scenario, session: SessionId, serial: Serial, reply: &Reply) {
+        let (Some(client), Some(plan)) = (
+            self.clients.get_mut(&session),
+            scenario.sessions.get(&session),
+        ) else {
+            return;
+        };
+        if !client.waits_for(serial) {
+            return;
+        }
+        if Arc::make_mut(client).learn(reply) {
+            Arc::make_mut(&mut self.witness).wrong(Wrong::HoldLost);
+        }
+        self.ask_eagerly(scenario, session, plan);
+    }
+
+    fn end(&mut self, session: SessionId) {
+        if let Some(client) = self.clients.get_mut(&session) {
+            Arc::make_mut(client).gone();
+        }
+    }
+
+    fn ask_eagerly(&mut self, scenario: &Scenario, session: SessionId, plan: &Plan) {
+        let client = self.clients.get(&session);
+        if client.is_some_and(|client| client.is_eager(&plan.steps)) {
+            self.ask(scenario, session, plan);
+        }
+    }
+}

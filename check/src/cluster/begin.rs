@@ -1,0 +1,105 @@
+//! How a cluster begins.
+//!
+//! Invariant: what has happened before the check begins happened as it does while nodes serve: by the
+//! same commands.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lockstep_model::{
+    Command, NodeId, SessionId, ShardId, Timestamp, command::DEFAULT_SESSION_TTL,
+};
+
+use super::{Cluster, Site};
+use crate::{
+    chaser::Chaser,
+    client::Client,
+    message::Message,
+    replica::Replica,
+    scenario::{BEGIN, Opening, Plan, Scenario},
+};
+
+/// Nodes that lead: the shards are spread over them.
+const NODES: u64 = 2;
+
+impl Cluster {
+    /// As a scenario begins.
+    #[must_use]
+    pub fn new(scenario: &Scenario) -> Self {
+        let site = |shard: u32| {
+            let site = Site {
+                replica: Arc::new(Replica::empty(ShardId(shard))),
+                deposed: None,
+                leader: NodeId(u64::from(shard - 1) % NODES + 1),
+                // The first shard's leader is ahead; elections turn it over.
+                ahead: shard == 1,
+            };
+            (ShardId(shard), site)
+        };
+        let client =
+            |(session, plan): (&SessionId, &Plan)| (*session, Arc::new(Client::new(plan.tries)));
+        let mut cluster = Self {
+            sites: (1..=scenario.shards).map(site).collect(),
+            clients: scenario.sessions.iter().map(client).collect(),
+            sent: Arc::default(),
+            chasers: (1..=scenario.chasers)
+                .map(|node| (NodeId(node), Chaser::Idle))
+                .collect(),
+            passed: 0,
+            elections: scenario.elections,
+            witness: Arc::default(),
+        };
+        for (opened, (session, plan)) in (1..).zip(&scenario.sessions) {
+            cluster.open(scenario, *session, plan, Timestamp(opened));
+        }
+        let now: Vec<ShardId> = cluster.sites.keys().copied().collect();
+        for shard in now {
+            let at = cluster.clock(scenario, shard);
+            cluster.prepare(shard, &Command::ExpireWaits, at);
+        }
+        if scenario.opening != Opening::Sent {
+            for (session, plan) in &scenario.sessions {
+                if let Some(client) = cluster.clients.get_mut(session) {
+                    Arc::make_mut(client).opened();
+                }
+                cluster.ask_eagerly(scenario, *session, plan);
+            }
+        }
+        cluster
+    }
+
+    fn open(&mut self, scenario: &Scenario, session: SessionId, plan: &Plan, opened: Timestamp) {
+        let home = plan.home;
+        let open = Command::OpenSession {
+            session,
+            ttl: DEFAULT_SESSION_TTL,
+            priority: plan.priority,
+            labels: BTreeMap::new(),
+        };
+        if scenario.opening == Opening::Sent {
+            self.send(Message::new(home, open));
+            return;
+        }
+        self.prepare(home, &open, opened);
+        if scenario.opening == Opening::Home {
+            return;
+        }
+        let others: Vec<ShardId> = self.sites.keys().copied().filter(|s| *s != home).collect();
+        for shard in others {
+            self.prepare(home, &Command::TouchShard { session, shard }, opened);
+            let attach = Command::AttachSession {
+                session,
+                priority: plan.priority,
+                opened,
+                not_after: BEGIN,
+            };
+            self.prepare(shard, &attach, opened);
+        }
+    }
+
+    /// What happened before the check begins.
+    fn prepare(&mut self, shard: ShardId, command: &Command, at: Timestamp) {
+        if let Some(site) = self.sites.get_mut(&shard) {
+            site.replica = Arc::new(site.replica.apply(command, at, None).0);
+        }
+    }
+}
