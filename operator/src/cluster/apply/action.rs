@@ -72,7 +72,9 @@ pub async fn carry_out(
         // The StatefulSet was applied with the new number.
         Action::Resize { .. } => Ok(()),
         Action::Drain { node, .. } => hands.change(Change::Drain(*node)).await,
-        Action::Activate { node, .. } => hands.change(Change::Activate(*node)).await,
+        Action::Activate { node, .. } | Action::Reinstate { node, .. } => {
+            hands.change(Change::Activate(*node)).await
+        }
         Action::Replace { node, volume, .. } => {
             if let Some(ordinal) = volume {
                 hands.mark_volume(*ordinal, *node).await?;

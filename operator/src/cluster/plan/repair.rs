@@ -2,8 +2,8 @@
 //!
 //! Invariant: a member is declared lost only if its volume is known to be gone (another member has
 //! its name) or it was away for as long as the user said; only while every shard has a majority
-//! without it; and never two at once. Lost stays lost: its volume is discarded, because a voter that
-//! was replaced may never vote again.
+//! without it; and never two at once. Lost stays lost, and its volume is discarded, unless it has come
+//! back while another is away and its vote is needed: then it stays after all, and nothing is discarded.
 
 use super::{Action, Refusal, Situation, Step, Waiting};
 use crate::cluster::observed::{Lifecycle, Member, Observed, PodPhase};
@@ -89,6 +89,12 @@ impl Situation<'_> {
             && !self.members.is_superseded(id)
             && (claim.node_id == Some(id) || member.is_reachable)
         {
+            // That there was a majority without it when it was declared lost does not say that there is one
+            // now. One that answers has all of its data, and is a voter until its replicas are elsewhere.
+            if member.is_reachable && self.endangered_by(id).is_some() {
+                let name = member.name.clone();
+                return Step::Act(Action::Reinstate { node: id, name });
+            }
             return Step::Act(Action::DiscardVolume {
                 ordinal,
                 claim_uid: claim.uid.clone(),

@@ -57,6 +57,13 @@ pub enum Action {
         /// Its pod.
         ordinal: Ordinal,
     },
+    /// Have a member that was declared lost, and has come back, hold its share again.
+    Reinstate {
+        /// Which.
+        node: u64,
+        /// Its name.
+        name: String,
+    },
     /// Declare a member lost.
     Replace {
         /// Which.
@@ -236,6 +243,7 @@ impl Action {
             Self::Drain { .. } => "DrainStarted",
             Self::Activate { .. } => "DrainCancelled",
             Self::Replace { .. } => "NodeDeclaredLost",
+            Self::Reinstate { .. } => "NodeReinstated",
             Self::Remove { .. } => "NodeRemoved",
             Self::DiscardVolume { .. } => "VolumeDiscarded",
             Self::ReleasePod { .. } => "PodReleased",
@@ -334,6 +342,10 @@ impl fmt::Display for Action {
             Self::Replace { node, name, .. } => write!(
                 out,
                 "node {node} ({name}) is lost; its replicas are made anew elsewhere"
+            ),
+            Self::Reinstate { node, name } => write!(
+                out,
+                "node {node} ({name}), declared lost, has come back and stays: another is away, and its vote is needed"
             ),
             Self::Remove { node, name } => write!(
                 out,

@@ -26,8 +26,24 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// Histories that are tried, unless PROPTEST_CASES says another number.
+const CASES: u32 = 3_000;
+
+fn config() -> Config {
+    let config = Config::default();
+    let cases = match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => config.cases,
+        None => CASES,
+    };
+    Config {
+        cases,
+        failure_persistence: None,
+        ..config
+    }
+}
+
 proptest! {
-    #![proptest_config(Config { cases: 3_000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(config())]
 
     /// Invariants are asserted by the world at every step; what is asserted here is that it ends well.
     #[test]

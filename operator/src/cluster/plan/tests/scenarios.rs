@@ -108,6 +108,27 @@ fn a_lost_machine_is_replaced_once() {
     world.assert_as_wanted();
 }
 
+/// Declared lost, it comes back before its volume is discarded; then another one is lost for ever.
+#[test]
+fn a_lost_node_that_has_come_back_stays_if_its_vote_is_needed() {
+    let mut world = running(3);
+    world.happen(Event::LoseHost(1));
+    while actions(&mut world, 1).first().map(Action::reason) != Some("NodeDeclaredLost") {}
+    world.happen(Event::RestoreHosts);
+    world.happen(Event::LoseHost(0));
+    let reasons: Vec<&str> = actions(&mut world, 30).iter().map(Action::reason).collect();
+    assert_eq!(
+        reasons,
+        [
+            "NodeReinstated",
+            "NodeDeclaredLost",
+            "VolumeDiscarded",
+            "NodeRemoved"
+        ]
+    );
+    world.assert_as_wanted();
+}
+
 #[test]
 fn a_lost_machine_is_waited_for_as_long_as_the_user_says() {
     let mut world = running(3);

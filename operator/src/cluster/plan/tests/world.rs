@@ -18,6 +18,8 @@ const TICK: Duration = Duration::from_secs(10);
 const REPLACE_AFTER: Duration = Duration::from_secs(60);
 /// Ticks after which a world that is left alone has to be as wanted.
 const PATIENCE: u32 = 600;
+/// Ticks with nothing to do after which nothing will be done any more.
+const CALM: u32 = 20;
 
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -144,7 +146,10 @@ impl World {
                     self.stop_on_dead_hosts();
                 }
             }
-            Event::RestoreHosts => self.hosts = [true; HOSTS],
+            Event::RestoreHosts => {
+                self.hosts = [true; HOSTS];
+                self.kubernetes();
+            }
             Event::LoseVolume(ordinal) => {
                 if self.everyone_serves() && self.claims.remove(&ordinal).is_some() {
                     self.pods.remove(&ordinal);
@@ -191,8 +196,17 @@ impl World {
             }
             self.happen(Event::LoseHost(0));
         }
+        let mut calm = 0;
         for _ in 0..PATIENCE {
             self.tick();
+            let is_done = self
+                .last
+                .as_ref()
+                .is_some_and(|last| last.step == Step::Done);
+            calm = if is_done { calm + 1 } else { 0 };
+            if calm == CALM {
+                return;
+            }
         }
     }
 
@@ -597,6 +611,12 @@ impl World {
                 );
                 self.members.get_mut(node).unwrap().lifecycle = Lifecycle::Active;
             }
+            Action::Reinstate { node, .. } => {
+                assert!(self.serves(*node), "{node} is not back");
+                let member = self.members.get_mut(node).unwrap();
+                assert_eq!(member.lifecycle, Lifecycle::Lost);
+                member.lifecycle = Lifecycle::Active;
+            }
             Action::Replace { node, volume, .. } => {
                 if let Some(claim) = volume.and_then(|ordinal| self.claims.get_mut(&ordinal)) {
                     claim.noted = Some(*node);
@@ -632,6 +652,9 @@ impl World {
                         is_empty || member.lifecycle == Lifecycle::Lost,
                         "a member's data is deleted"
                     );
+                    if self.serves(id) {
+                        self.assert_majorities_without(id, "the end of the volume");
+                    }
                 }
                 self.claims.remove(ordinal);
                 self.pods.remove(ordinal);
