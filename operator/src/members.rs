@@ -102,15 +102,34 @@ pub async fn ask(addresses: &[String], cluster: &str) -> Option<Members> {
             .map(|address| status_of(address)),
     )
     .await;
-    let formed = answers
+    let formed: Vec<_> = answers
         .into_iter()
         .flatten()
-        .filter(|answer| !answer.cluster_id.is_empty() && !answer.nodes.is_empty());
-    let best = formed.max_by_key(|answer| {
+        .filter(|answer| !answer.cluster_id.is_empty() && !answer.nodes.is_empty())
+        .collect();
+    let best = formed.iter().max_by_key(|answer| {
         let reached = answer.nodes.iter().filter(|node| node.reachable).count();
         (answer.revision, reached, answer.settled)
     })?;
-    Some(convert(&best, cluster))
+    Some(Members {
+        unheard: unheard(&formed, best),
+        ..convert(best, cluster)
+    })
+}
+
+/// A member that does not reach another one which the best answer has as reachable, and that one.
+fn unheard(answers: &[GetStatusResponse], best: &GetStatusResponse) -> Option<(String, String)> {
+    let reachable = |answer: &GetStatusResponse, id: u64| {
+        let mut nodes = answer.nodes.iter();
+        nodes.any(|node| node.node_id == id && node.reachable)
+    };
+    answers.iter().find_map(|answer| {
+        let mut reached = best.nodes.iter().filter(|node| node.reachable);
+        let missed = reached.find(|node| !reachable(answer, node.node_id))?;
+        let mut nodes = best.nodes.iter();
+        let deaf = nodes.find(|node| node.node_id == answer.answered_by)?;
+        Some((deaf.name.clone(), missed.name.clone()))
+    })
 }
 
 /// Asks for a change at the members with these addresses, one after another until one could be asked.
@@ -232,6 +251,7 @@ fn convert(answer: &GetStatusResponse, cluster: &str) -> Members {
         shards: answer.shards.iter().map(shard).collect(),
         is_settled: answer.settled,
         obstacles: answer.obstacles.clone(),
+        unheard: None,
     }
 }
 
@@ -274,7 +294,37 @@ fn shard(shard: &ShardStatus) -> Shard {
 
 #[cfg(test)]
 mod tests {
-    use super::ordinal;
+    use lockstep_proto::cluster::v1::{GetStatusResponse, NodeStatus};
+
+    use super::{ordinal, unheard};
+
+    #[test]
+    fn who_does_not_reach_whom_is_named() {
+        let answer = |answered_by, reached: [bool; 3]| GetStatusResponse {
+            answered_by,
+            nodes: (0..)
+                .zip(reached)
+                .map(|(at, reachable)| NodeStatus {
+                    node_id: at + 1,
+                    name: format!("demo-{at}"),
+                    reachable,
+                    ..NodeStatus::default()
+                })
+                .collect(),
+            ..GetStatusResponse::default()
+        };
+        let all = [answer(1, [true; 3]), answer(2, [true; 3])];
+        assert_eq!(unheard(&all, &all[0]), None);
+        // Whom nobody reaches is away, which is said elsewhere.
+        let away = [
+            answer(1, [true, true, false]),
+            answer(2, [true, true, false]),
+        ];
+        assert_eq!(unheard(&away, &away[0]), None);
+        let cut = [answer(1, [true; 3]), answer(2, [true, true, false])];
+        let names = ("demo-1".to_owned(), "demo-2".to_owned());
+        assert_eq!(unheard(&cut, &cut[0]), Some(names));
+    }
 
     #[test]
     fn only_pods_of_the_cluster_have_a_number() {

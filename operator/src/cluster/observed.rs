@@ -112,6 +112,8 @@ pub struct Members {
     pub is_settled: bool,
     /// What keeps the placement from being as it should be, in words.
     pub obstacles: Vec<String>,
+    /// The names of a member and of another that it does not reach, though that answers others.
+    pub unheard: Option<(String, String)>,
 }
 
 /// A member.

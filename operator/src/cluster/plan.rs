@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub use step::{Action, Plan, Refusal, Step, Waiting};
 
-use super::observed::{Members, Observed, Ordinal, PodPhase, Set};
+use super::observed::{Lifecycle, Members, Observed, Ordinal, PodPhase, Set};
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +114,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         .or_else(|| situation.repair())
         .or_else(|| situation.finish_shrink());
     if let Some(step) = begun {
-        return keep(step);
+        return Plan {
+            leaving: situation.leaving(),
+            ..keep(step)
+        };
     }
     if let Some(plan) = situation.resize() {
         return plan;
@@ -194,6 +197,16 @@ fn not_ready(set: &Set, observed: &Observed) -> Vec<Ordinal> {
 }
 
 impl Situation<'_> {
+    /// The pod whose member is being emptied, as long as that is the same member: a drain of one that takes
+    /// its place is not ours.
+    fn leaving(&self) -> Option<Ordinal> {
+        let ordinal = self.set.leaving?;
+        let members = self.members.nodes.values();
+        let mut named = members.filter(|member| member.ordinal == Some(ordinal));
+        let member = named.next()?;
+        (named.next().is_none() && member.lifecycle != Lifecycle::Lost).then_some(ordinal)
+    }
+
     /// Some shard has no majority: nothing may be changed, except by a person.
     fn without_majority(&self) -> Option<Step> {
         let lost = self

@@ -37,7 +37,11 @@ impl Situation<'_> {
             member.lifecycle == Lifecycle::Lost && !beyond
         });
         if let Some((id, member)) = lost.next() {
-            return Some(self.replace_lost(*id, member));
+            let step = self.replace_lost(*id, member);
+            return match step {
+                Step::Wait(_) => self.never_joined().or(Some(step)),
+                Step::Act(_) | Step::Refuse(_) | Step::Done => Some(step),
+            };
         }
         let mut refused = None;
         for (id, member) in &self.members.nodes {
@@ -57,7 +61,44 @@ impl Situation<'_> {
                 }));
             }
         }
-        refused.map(Step::Refuse)
+        self.never_joined().or(refused.map(Step::Refuse))
+    }
+
+    /// The volume of a pod that is no member, and whose machine has gone: nobody's data is on it, and as
+    /// long as it exists the pod cannot run elsewhere. A pod that merely is not ready keeps its volume: a
+    /// person may have left that out of a recovery.
+    fn never_joined(&self) -> Option<Step> {
+        let limit = self.desired.replace_after?;
+        // The name of a member that has not yet said it may be the pod's.
+        if self
+            .members
+            .nodes
+            .values()
+            .any(|member| member.name.is_empty())
+        {
+            return None;
+        }
+        let mut pods = self.observed.pods.range(..self.set.replicas);
+        pods.find_map(|(ordinal, pod)| {
+            let away = match &pod.phase {
+                PodPhase::Unschedulable(away, _) | PodPhase::Terminating(away) => *away,
+                PodPhase::Ready | PodPhase::NotReady(_) | PodPhase::Stuck(_) => return None,
+            };
+            let member = self.members.of(*ordinal);
+            let is_nobody = member.is_none_or(|(_, member)| {
+                member.lifecycle == Lifecycle::Lost && !member.is_reachable
+            });
+            // Where there is no volume yet, nothing keeps the pod where it is.
+            let claim = self.observed.claims.get(ordinal);
+            let claim = claim.filter(|claim| !claim.is_terminating && claim.capacity_bytes > 0)?;
+            (away >= limit && is_nobody).then(|| {
+                Step::Act(Action::DiscardVolume {
+                    ordinal: *ordinal,
+                    claim_uid: claim.uid.clone(),
+                    pod_uid: Some(pod.uid.clone()),
+                })
+            })
+        })
     }
 
     /// Has an active or draining member to be declared lost?

@@ -1,9 +1,14 @@
 //! New templates.
 //!
 //! Invariant: of the pods that serve, one at a time is made anew, and only while every shard has all
-//! its voters, up to date, and a majority without this one. Pods that serve nobody come first, and
-//! the one that leads most comes last. A shard with a single replica cannot be rolled without a gap,
-//! which is what its user chose.
+//! its voters, up to date, a majority without this one, and voters that reach each other: who leads next
+//! may be anybody. Pods that serve nobody come first, and the one that leads most comes last. A shard with
+//! a single replica cannot be rolled without a gap, which is what its user chose.
+//!
+//! Nor while the members are moving anything, leads included: they spread leads that have been uneven for
+//! some seconds, as they are after every restart, and would give some to a node that has just handed its
+//! own over and is about to stop. Once all is even, those seconds begin anew with the hand-over. What they
+//! cannot finish is no reason to wait: they spread no leads then.
 
 use std::cmp::Reverse;
 
@@ -75,6 +80,12 @@ impl Situation<'_> {
         });
         if let Some(shard) = damaged {
             return Some(Step::Wait(Waiting::CatchingUp(shard.id)));
+        }
+        if let Some((from, to)) = self.members.unheard.clone() {
+            return Some(Step::Wait(Waiting::Unheard { from, to }));
+        }
+        if !self.members.is_settled && self.members.obstacles.is_empty() {
+            return Some(Step::Wait(Waiting::Balancing(Vec::new())));
         }
         Some(Step::Act(Action::RestartPod {
             ordinal,

@@ -63,8 +63,9 @@ impl Situation<'_> {
                 if replicas == 0 {
                     return Some(fewer);
                 }
+                // A drain that a person asked for does what is wanted, and stays theirs.
                 Some(plan(
-                    Some(last),
+                    self.leaving().filter(|leaving| *leaving == last),
                     Step::Wait(Waiting::Draining {
                         ordinal: last,
                         replicas,

@@ -154,8 +154,15 @@ pub enum Waiting {
     PodLeaving(Ordinal),
     /// A shard's replicas catch up.
     CatchingUp(u32),
-    /// Replicas are being moved to where they should be.
+    /// Replicas and leads are being moved to where they should be.
     Balancing(Vec<String>),
+    /// A member does not reach another one that others reach.
+    Unheard {
+        /// The one that does not reach.
+        from: String,
+        /// The one that is not reached.
+        to: String,
+    },
     /// The set's controller has not seen the latest template.
     TemplateUnseen,
 }
@@ -206,6 +213,7 @@ impl Waiting {
             Self::PodLeaving(_) => "PodLeaving",
             Self::CatchingUp(_) => "CatchingUp",
             Self::Balancing(_) => "Balancing",
+            Self::Unheard { .. } => "NodesConnecting",
             Self::TemplateUnseen => "TemplateUnseen",
         }
     }
@@ -292,8 +300,15 @@ impl fmt::Display for Waiting {
             Self::CatchingUp(shard) => write!(out, "replicas of shard {shard} catch up"),
             Self::Balancing(obstacles) => match obstacles.first() {
                 Some(first) => write!(out, "replicas are being moved: {first}"),
-                None => write!(out, "replicas are being moved to where they should be"),
+                None => write!(
+                    out,
+                    "replicas and leads are being moved to where they should be"
+                ),
             },
+            Self::Unheard { from, to } => write!(
+                out,
+                "{from} does not reach {to} yet, which others reach: with both needed, none may go"
+            ),
             Self::TemplateUnseen => write!(
                 out,
                 "the StatefulSet controller has not seen the new template yet"

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::world::{Event, World};
 use crate::cluster::{
-    observed::{Lifecycle, PodPhase},
+    observed::{Lifecycle, Members, PodPhase},
     plan::{Action, Refusal, RunState, Step, Waiting, plan},
 };
 
@@ -57,6 +57,39 @@ fn a_scale_down_is_taken_back() {
 }
 
 #[test]
+fn a_persons_drain_that_a_scale_down_met_stays_theirs() {
+    let mut world = running(4);
+    world.happen(Event::DrainByHand(3));
+    world.happen(Event::SetNodes(3));
+    let mut observed = world.observe();
+    let members = observed.members.as_mut().unwrap();
+    let drained = members.nodes.values_mut().next_back().unwrap();
+    drained.placed = 1;
+    let decided = plan(&world.desired, &observed);
+    assert!(matches!(
+        decided.step,
+        Step::Wait(Waiting::Draining { ordinal: 3, .. })
+    ));
+    assert_eq!(decided.leaving, None);
+}
+
+/// The one that was being emptied is lost, and a person drains the one that takes its place.
+#[test]
+fn a_persons_drain_is_not_taken_for_one_of_ours() {
+    let mut world = running(5);
+    world.happen(Event::SetNodes(4));
+    world.tick();
+    world.happen(Event::LoseVolume(4));
+    let reason = |taken: &[Action]| taken.first().map(Action::reason);
+    while reason(&actions(&mut world, 1)) != Some("NodeDeclaredLost") {}
+    world.happen(Event::DrainByHand(4));
+    world.happen(Event::SetNodes(5));
+    let taken = actions(&mut world, 20);
+    assert_eq!(reason(&taken), Some("NodeRemoved"));
+    assert_eq!(taken.len(), 1, "{taken:?}");
+}
+
+#[test]
 fn a_roll_restarts_each_once_and_the_heaviest_leader_last() {
     let mut world = running(3);
     world.happen(Event::NewTemplate { good: true });
@@ -73,6 +106,43 @@ fn a_roll_restarts_each_once_and_the_heaviest_leader_last() {
     // Pod 0 leads all shards of this world.
     assert_eq!(restarted, [2, 1, 0]);
     assert_eq!(taken.len(), 3);
+    world.assert_as_wanted();
+}
+
+/// While the members spread leads, they may give one back to a node that has just handed its own over; and
+/// a node that leads next has to reach those whose votes it needs.
+#[test]
+fn a_roll_waits_for_leads_that_are_spread_and_for_nodes_that_reach_each_other() {
+    let world = running(3);
+    let mut calm = world.observe();
+    calm.set.as_mut().unwrap().revision = "another".to_owned();
+    let step = |change: &dyn Fn(&mut Members)| {
+        let mut observed = calm.clone();
+        change(observed.members.as_mut().unwrap());
+        plan(&world.desired, &observed).step
+    };
+    let restarts = |step: &Step| matches!(step, Step::Act(Action::RestartPod { .. }));
+    assert!(restarts(&step(&|_| {})));
+    let moving = step(&|members| members.is_settled = false);
+    assert_eq!(moving, Step::Wait(Waiting::Balancing(Vec::new())));
+    // What cannot be finished does not keep a roll from going on.
+    assert!(restarts(&step(&|members| {
+        members.is_settled = false;
+        members.obstacles = vec!["too few nodes".to_owned()];
+    })));
+    let deaf = step(&|members| members.unheard = Some(("demo-0".to_owned(), "demo-1".to_owned())));
+    assert!(matches!(deaf, Step::Wait(Waiting::Unheard { .. })));
+}
+
+/// Its machine goes before it has joined.
+#[test]
+fn a_pod_that_never_joined_gets_another_machine() {
+    let mut world = running(3);
+    world.happen(Event::SetNodes(4));
+    world.tick();
+    world.happen(Event::LoseHost(3));
+    let reasons: Vec<&str> = actions(&mut world, 30).iter().map(Action::reason).collect();
+    assert_eq!(reasons, ["VolumeDiscarded"]);
     world.assert_as_wanted();
 }
 

@@ -16,6 +16,8 @@ const SHARDS: u32 = 3;
 const REPLICATION_FACTOR: u32 = 3;
 const TICK: Duration = Duration::from_secs(10);
 const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// After so long Kubernetes deletes the pods of a machine that is away; they stay until it is back.
+const EVICTED_AFTER: Duration = Duration::from_secs(30);
 /// Ticks after which a world that is left alone has to be as wanted.
 const PATIENCE: u32 = 600;
 /// Ticks with nothing to do after which nothing will be done any more.
@@ -442,6 +444,8 @@ impl World {
                 && self.bad.contains(&pod.revision)
             {
                 PodPhase::Stuck("ImagePullBackOff".to_owned())
+            } else if pod.away >= EVICTED_AFTER && pod.host.is_some_and(|host| !self.hosts[host]) {
+                PodPhase::Terminating(pod.away - EVICTED_AFTER)
             } else {
                 PodPhase::NotReady(pod.away)
             };
@@ -533,6 +537,7 @@ impl World {
             shards: shards.collect(),
             is_settled,
             obstacles: Vec::new(),
+            unheard: None,
         }
     }
 
