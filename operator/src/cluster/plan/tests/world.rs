@@ -166,7 +166,12 @@ impl World {
                     member.ordinal == ordinal && member.lifecycle == Lifecycle::Active
                 }) {
                     member.lifecycle = Lifecycle::Draining;
-                    self.by_hand.insert(*id);
+                    // While the set still names the pod, as it does until a drain of ours is seen to be
+                    // cancelled, nobody can tell the two apart.
+                    let leaving = self.set.as_ref().and_then(|set| set.leaving);
+                    if leaving != Some(ordinal) {
+                        self.by_hand.insert(*id);
+                    }
                 }
             }
             Event::ActivateAll => self.activate_by_hand(),
