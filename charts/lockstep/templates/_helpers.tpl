@@ -28,10 +28,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [lockstep.dev]
   resources: [syncclusters/status]
   verbs: [patch]
-# Owner references that block the owner's deletion need this where the API server checks it.
-- apiGroups: [lockstep.dev]
-  resources: [syncclusters/finalizers]
-  verbs: [update]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch, delete]
@@ -53,6 +49,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [create, patch]
+# Deleted where the spec no longer wants them; so are PodMonitors.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [create, patch, delete]

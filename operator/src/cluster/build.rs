@@ -147,7 +147,8 @@ fn labels(cluster: &str) -> BTreeMap<String, String> {
     labels
 }
 
-/// Whose an object is: deleted with it.
+/// Whose an object is: deleted with it. The owner's deletion is not blocked until then, which would take a
+/// right to its finalizers that nothing else needs.
 #[must_use]
 pub fn owner(name: &str, uid: &str) -> OwnerReference {
     OwnerReference {
@@ -156,7 +157,7 @@ pub fn owner(name: &str, uid: &str) -> OwnerReference {
         name: name.to_owned(),
         uid: uid.to_owned(),
         controller: Some(true),
-        block_owner_deletion: Some(true),
+        block_owner_deletion: None,
     }
 }
 
