@@ -218,13 +218,18 @@ impl Situation<'_> {
         if shards.is_empty() {
             return None;
         }
-        let missing = self
-            .members
-            .nodes
-            .values()
-            .filter(|member| !member.is_reachable);
-        let nodes = missing.map(|member| member.name.clone()).collect();
-        Some(Step::Refuse(Refusal::QuorumLost { shards, nodes }))
+        let named = |is_reachable: bool| {
+            let members = self.members.nodes.values();
+            members
+                .filter(|member| member.is_reachable == is_reachable)
+                .map(|member| member.name.clone())
+                .collect()
+        };
+        Some(Step::Refuse(Refusal::QuorumLost {
+            shards,
+            nodes: named(false),
+            left: named(true),
+        }))
     }
 
     /// The first shard that would have no majority without a member.

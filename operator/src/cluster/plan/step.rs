@@ -180,6 +180,8 @@ pub enum Refusal {
         shards: Vec<u32>,
         /// The members that do not answer.
         nodes: Vec<String>,
+        /// Those that do.
+        left: Vec<String>,
     },
     /// A pod does not start.
     PodStuck {
@@ -195,6 +197,19 @@ pub enum Refusal {
         /// The first such shard.
         shard: u32,
     },
+}
+
+impl Step {
+    /// A stable name.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Act(action) => action.reason(),
+            Self::Wait(waiting) => waiting.reason(),
+            Self::Refuse(refusal) => refusal.reason(),
+            Self::Done => "Done",
+        }
+    }
 }
 
 impl Waiting {
@@ -325,11 +340,16 @@ impl fmt::Display for Refusal {
                 out,
                 "all pods are ready, but none answers the operator at its port 7400: look at the pods' logs and at network policies"
             ),
-            Self::QuorumLost { shards, nodes } => write!(
+            Self::QuorumLost {
+                shards,
+                nodes,
+                left,
+            } => write!(
                 out,
-                "shards {} have no majority, because {} do not answer: bring them back. If they are gone for good, run `lockstepctl recover --help`: only a person can decide what to give up",
+                "shards {} have no majority, because {} do not answer: bring them back. If they are gone for good, only a person can decide what to give up: set spec.state to Stopped, and run `lockstepctl recover --data-dir DIR` once, with the directories of all that are left ({}); see \"When a majority is lost for good\" in the README",
                 List(shards),
-                nodes.join(", ")
+                nodes.join(", "),
+                left.join(", ")
             ),
             Self::PodStuck { ordinal, why } => write!(
                 out,

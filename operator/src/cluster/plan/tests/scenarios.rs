@@ -221,11 +221,19 @@ fn a_shard_without_a_majority_is_left_to_people() {
         pod.phase = PodPhase::NotReady(Duration::from_secs(100_000));
     }
     let decided = plan(&running(3).desired, &observed);
-    let Step::Refuse(Refusal::QuorumLost { shards, nodes }) = &decided.step else {
+    let Step::Refuse(Refusal::QuorumLost {
+        shards,
+        nodes,
+        left,
+    }) = &decided.step
+    else {
         panic!("{decided:?}");
     };
     assert_eq!((shards.len(), nodes.len()), (3, 2));
-    assert!(decided.step_text().contains("lockstepctl recover"));
+    assert_eq!(*left, ["demo-2"]);
+    let words = decided.step_text();
+    assert!(words.contains("lockstepctl recover --data-dir"), "{words}");
+    assert!(words.contains("(demo-2)"), "{words}");
 }
 
 #[test]
