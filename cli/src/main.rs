@@ -116,7 +116,11 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
 /// Runs what needs the cluster.
 async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
-    let client = Client::connect(ClientConfig::new(args.endpoints)).await?;
+    let config = ClientConfig {
+        only_endpoints: args.only_endpoints,
+        ..ClientConfig::new(args.endpoints)
+    };
+    let client = Client::connect(config).await?;
     match args.action {
         Action::Lock { action } => match action {
             LockAction::Run(options) => return command::run::run(&client, options, output).await,

@@ -44,6 +44,9 @@ pub struct ClientConfig {
     /// Nodes to start from, `host:port` or `http://host:port` (the port may be left out: 7400).
     /// One that answers is enough; the others are learnt from it.
     pub endpoints: Vec<String>,
+    /// Connect to no other nodes than these, as where the others' addresses mean nothing: through a
+    /// tunnel. Any node serves any request. Default false.
+    pub only_endpoints: bool,
     /// For one TCP connection. Default 2 s.
     pub connect_timeout: Duration,
     /// For one request with all its retries, and for the answer to an operation beyond the time
@@ -55,6 +58,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:7400".to_owned()],
+            only_endpoints: false,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(10),
         }

@@ -63,6 +63,7 @@ impl Follower {
         let (suspects, suspects_rx) = mpsc::channel(SUSPECTS_QUEUE);
         let task = Task {
             endpoints,
+            only_endpoints: config.only_endpoints,
             channels,
             patience: config.request_timeout / ATTEMPTS_PER_TIMEOUT,
             placement: placement_tx,
@@ -110,6 +111,8 @@ impl Follower {
 
 struct Task {
     endpoints: Vec<Address>,
+    /// Whether the nodes' own addresses are left alone.
+    only_endpoints: bool,
     channels: Arc<Channels>,
     /// How long an answer is awaited.
     patience: Duration,
@@ -187,7 +190,11 @@ impl Task {
     }
 
     fn learn(&self, address: &Address, news: &WatchPlacementResponse) {
-        let next = self.placement.borrow().learnt(news, &self.endpoints);
+        let mut news = news.clone();
+        if self.only_endpoints {
+            news.nodes.clear();
+        }
+        let next = self.placement.borrow().learnt(&news, &self.endpoints);
         tracing::debug!(%address, shards = news.shards.len(), nodes = news.nodes.len(), "placement");
         self.channels.keep_only(&next.address_set());
         self.placement.send_if_modified(|placement| {
