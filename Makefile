@@ -20,6 +20,9 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Compares the generated code with the .proto files, or writes it: a workspace of its own, see there.
 GENERATE := cargo test $(CARGO_FLAGS) --manifest-path proto/generate/Cargo.toml
 
+# Where `make install` puts programs.
+PREFIX = $(HOME)/.local
+
 # For the targets that say so: make run ARGS=--check
 ARGS =
 # Which drill.
@@ -36,7 +39,7 @@ N =
 BINARIES := $(or $(BINARIES),source)
 export BINARIES
 
-.PHONY: help setup build run test e2e e2e-compose e2e-kube operator test-operator check-model test-check gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
+.PHONY: help setup build run test e2e e2e-compose e2e-kube operator install test-operator check-model test-check gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
 	images compose-up compose-down compose-scale ci clean
 
 help: ## List the targets
@@ -70,8 +73,11 @@ e2e-compose: build ## Break a cluster of containers under load (ARGS="up kill": 
 	@e2e/compose/run '$(BIN)' $(ARGS)
 
 # A workspace of its own, because the Kubernetes client would have RocksDB compiled anew; see there.
-operator: ## Build the Kubernetes operator
+operator: ## Build the Kubernetes operator and the kubectl plugin
 	cargo build $(CARGO_FLAGS) --manifest-path operator/Cargo.toml
+
+install: build operator ## Install lockstepctl and the kubectl plugin (PREFIX=~/.local)
+	install -D -m 0755 -t '$(PREFIX)/bin' '$(BIN)/lockstepctl' '$(BIN)/kubectl-lockstep'
 
 test-operator: setup ## Format, lint and test the operator
 	cargo fmt --manifest-path operator/Cargo.toml --check
@@ -95,10 +101,11 @@ gen-crds: operator ## Generate the definition of SyncCluster anew from its types
 e2e-kube: build operator ## Run the scenarios on $KUBECONFIG, or on a Kubernetes of its own (ARGS="install create")
 	@e2e/kube/local '$(BIN)' '$(BIN)/lockstep-operator' $(ARGS)
 
-images: $(if $(filter prebuilt,$(BINARIES)),build) ## Build the container images (BINARIES=prebuilt: with the programs of `build`)
+images: $(if $(filter prebuilt,$(BINARIES)),build operator) ## Build the container images (BINARIES=prebuilt: with the programs of `build` and `operator`)
 	@docker/images '$(BIN)'
 
-compose-up: images ## Start a cluster of three nodes in containers
+compose-up: $(if $(filter prebuilt,$(BINARIES)),build) ## Start a cluster of three nodes in containers
+	@docker/images '$(BIN)' node cli
 	@docker/up
 
 compose-down: ## Stop it; its data stays

@@ -3,7 +3,7 @@
 #   docker build --file docker/operator.Dockerfile --tag lockstep-operator .
 #
 # BINARIES=source (the default) compiles the program here, which takes some minutes the first time;
-# BINARIES=prebuilt takes docker/prebuilt/lockstep-operator.
+# BINARIES=prebuilt takes docker/prebuilt/lockstep-operator, as `make images BINARIES=prebuilt` puts it there.
 # The stage of the other one is not built, which takes BuildKit.
 ARG BINARIES=source
 ARG RUST_VERSION=1.95
@@ -16,7 +16,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/target,sharing=locked \
     RUSTFLAGS="--remap-path-prefix=/usr/local/cargo=/cargo" CARGO_INCREMENTAL=0 CARGO_TARGET_DIR=/target \
-        cargo build --release --locked --manifest-path operator/Cargo.toml \
+        cargo build --release --locked --manifest-path operator/Cargo.toml --bin lockstep-operator \
     && strip --strip-debug -o /lockstep-operator /target/release/lockstep-operator
 
 FROM scratch AS prebuilt
