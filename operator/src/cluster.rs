@@ -25,6 +25,7 @@ use kube::{
     },
 };
 use serde_json::json;
+use tracing::{Instrument as _, Span, field, info_span};
 
 use crate::{
     context::Context,
@@ -73,7 +74,7 @@ impl ReconcileError {
     }
 }
 
-/// Brings a cluster one step nearer to what is wanted.
+/// Brings a cluster one step nearer to what is wanted. It and each of its steps is a span of a trace.
 ///
 /// # Errors
 /// If the API server or the members do not do as asked. It is tried again then.
@@ -81,11 +82,38 @@ pub async fn reconcile(
     cluster: Arc<SyncCluster>,
     context: Arc<Context>,
 ) -> Result<Requeue, ReconcileError> {
+    let span = info_span!(
+        "reconcile",
+        cluster = %cluster.name_any(),
+        namespace = cluster.namespace(),
+        generation = cluster.metadata.generation,
+        step = field::Empty,
+        otel.status_code = field::Empty,
+        otel.status_description = field::Empty,
+    );
+    let result = Box::pin(steps(cluster, context))
+        .instrument(span.clone())
+        .await;
+    match &result {
+        Ok(_) => {}
+        Err(error) => {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", error.to_string());
+        }
+    }
+    result
+}
+
+async fn steps(
+    cluster: Arc<SyncCluster>,
+    context: Arc<Context>,
+) -> Result<Requeue, ReconcileError> {
     if cluster.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it, by its owner references.
         return Ok(Requeue::await_change());
     }
-    let seen = match dereference::dereference(&context.client, &cluster).await {
+    let seen = dereference::dereference(&context.client, &cluster);
+    let seen = match seen.instrument(info_span!("dereference")).await {
         Ok(seen) => seen,
         Err(dereference::DereferenceError::Foreign { kind, name }) => {
             let why = dereference::DereferenceError::Foreign { kind, name }.to_string();
@@ -93,16 +121,20 @@ pub async fn reconcile(
         }
         Err(error) => return Err(error.into()),
     };
-    let valid = match validate::validate(&cluster, seen.founded.as_ref(), &context.default_image) {
+    let valid = info_span!("validate")
+        .in_scope(|| validate::validate(&cluster, seen.founded.as_ref(), &context.default_image));
+    let valid = match valid {
         Ok(valid) => valid,
         Err(problems) => {
             let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
             return report_invalid(&cluster, &context, &why.join("; ")).await;
         }
     };
-    let plan = plan::plan(&valid.desired, &seen.observed);
+    let plan = info_span!("plan").in_scope(|| plan::plan(&valid.desired, &seen.observed));
+    Span::current().record("step", plan.step.reason());
     let served = context.served();
-    let objects = match build::build(&valid, &plan, served) {
+    let objects = info_span!("build").in_scope(|| build::build(&valid, &plan, served));
+    let objects = match objects {
         Ok(objects) => objects,
         Err(error) => return report_invalid(&cluster, &context, &error.to_string()).await,
     };
@@ -154,14 +186,17 @@ async fn act(
     plan: &Plan,
 ) -> Result<(), String> {
     let served = context.served();
-    let applied = apply::apply(&context.client, valid, seen, objects, served).await;
+    let applied = apply::apply(&context.client, valid, seen, objects, served);
+    let applied = applied.instrument(info_span!("apply")).await;
     applied.map_err(|error| error.to_string())?;
     let Step::Act(action) = &plan.step else {
         return Ok(());
     };
     tracing::info!(cluster = %cluster.name_any(), namespace = %valid.namespace, reason = action.reason(), %action, "acting");
     context.metrics.action(action.reason());
-    let done = apply::carry_out(&context.client, valid, seen, served, action).await;
+    let done = apply::carry_out(&context.client, valid, seen, served, action);
+    let span = info_span!("act", action = action.reason());
+    let done = done.instrument(span).await;
     match done {
         Ok(()) => {
             publish(
@@ -190,6 +225,16 @@ async fn report_invalid(
 
 /// Writes the status if it has changed, and publishes what became wrong.
 async fn write_status(
+    cluster: &SyncCluster,
+    context: &Context,
+    outcome: &Outcome<'_>,
+) -> Result<(), ReconcileError> {
+    put_status(cluster, context, outcome)
+        .instrument(info_span!("status"))
+        .await
+}
+
+async fn put_status(
     cluster: &SyncCluster,
     context: &Context,
     outcome: &Outcome<'_>,

@@ -13,3 +13,4 @@ pub mod members;
 pub mod metrics;
 pub mod run;
 pub mod sentinel;
+pub mod telemetry;

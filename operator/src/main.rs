@@ -3,10 +3,12 @@
 use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use lockstep_operator::{crd, run};
+use lockstep_operator::{
+    crd, run,
+    telemetry::{self, Telemetry},
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 /// Keeps clusters of Lockstep as their SyncCluster says.
 #[derive(Parser)]
@@ -22,12 +24,8 @@ enum Command {
     Run {
         #[command(flatten)]
         options: run::Options,
-        /// What to log: a filter such as info,lockstep_operator=debug.
-        #[arg(long, env = "LOCKSTEP_OPERATOR_LOG", default_value = "info")]
-        log: String,
-        /// How to log: one JSON object a line, instead of text.
-        #[arg(long, env = "LOCKSTEP_OPERATOR_LOG_JSON")]
-        log_json: bool,
+        #[command(flatten)]
+        telemetry: telemetry::Options,
     },
     /// Print the definition of SyncCluster as YAML.
     Crd {
@@ -39,11 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Run {
-            options,
-            log,
-            log_json,
-        } => serve(options, &log, log_json),
+        Command::Run { options, telemetry } => serve(options, &telemetry),
         Command::Crd { chart } => print(chart),
     };
     match result {
@@ -66,21 +60,8 @@ fn print(chart: bool) -> anyhow::Result<()> {
 }
 
 #[tokio::main]
-async fn serve(options: run::Options, log: &str, log_json: bool) -> anyhow::Result<()> {
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(log)?)
-        .with_writer(std::io::stderr);
-    if log_json {
-        lines
-            .json()
-            .with_current_span(false)
-            .with_span_list(false)
-            .init();
-    } else {
-        lines
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init();
-    }
+async fn serve(options: run::Options, told: &telemetry::Options) -> anyhow::Result<()> {
+    let telemetry = Telemetry::start(told)?;
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -92,5 +73,7 @@ async fn serve(options: run::Options, log: &str, log_json: bool) -> anyhow::Resu
         }
         cancel.cancel();
     });
-    run::run(options, stop).await
+    let ended = run::run(options, stop).await;
+    telemetry.stop().await;
+    ended
 }
