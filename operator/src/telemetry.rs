@@ -108,3 +108,60 @@ fn provider(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
         .with_resource(resource)
         .build())
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    };
+    use tokio::{net::TcpListener, sync::mpsc};
+    use tonic::{
+        Request, Response, Status,
+        transport::{Server, server::TcpIncoming},
+    };
+
+    use super::*;
+
+    /// Tells the names of the spans that come in.
+    struct Collector(mpsc::UnboundedSender<String>);
+
+    #[tonic::async_trait]
+    impl TraceService for Collector {
+        async fn export(
+            &self,
+            request: Request<ExportTraceServiceRequest>,
+        ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+            let resources = request.into_inner().resource_spans.into_iter();
+            let scopes = resources.flat_map(|resource| resource.scope_spans);
+            for span in scopes.flat_map(|scope| scope.spans) {
+                self.0.send(span.name).unwrap();
+            }
+            Ok(Response::new(ExportTraceServiceResponse::default()))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_was_recorded_is_sent_before_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (names, mut received) = mpsc::unbounded_channel();
+        let server = Server::builder().add_service(TraceServiceServer::new(Collector(names)));
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+
+        let traces = provider(&endpoint).unwrap();
+        let layer = tracing_opentelemetry::layer().with_tracer(traces.tracer(OURS));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info_span!("reconcile").in_scope(|| {});
+        });
+        let traces = Some(traces);
+        Telemetry { traces }.stop().await;
+        assert_eq!(received.try_recv().unwrap(), "reconcile");
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_named() {
+        let error = provider("not a url").unwrap_err();
+        assert!(error.to_string().contains("not a url"), "{error:#}");
+    }
+}
