@@ -5,12 +5,22 @@
 
 readonly namespace=lockstep-e2e release=lockstep operator_namespace=lockstep-system
 readonly logs=data/e2e-kube
-failures=0 skipped=0
+failures=0 skipped=0 short=0
 
 now() { date +%s.%N; }
 # since START: seconds.
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
 figure() { printf 'figure %s %s %s\n' "$1" "$2" "$3"; }
+# judge NAME VALUE UNIT GOAL: a figure that should be at most so much. One that is short fails nothing: how long
+# something takes depends on the machines.
+judge() {
+    local verdict=met
+    if ! at_most "$2" "$4"; then
+        verdict=short
+        short=$((short + 1))
+    fi
+    printf 'figure %s %s %s goal <= %s %s\n' "$1" "$2" "$3" "$4" "$verdict"
+}
 at_most() { awk -v value="$1" -v goal="$2" 'BEGIN { exit !(value + 0 == value && value <= goal) }'; }
 quietly() { "$@" >/dev/null 2>&1; }
 k() { kubectl --namespace "$namespace" "$@"; }
@@ -59,6 +69,8 @@ unlike() { # CLUSTER TYPE PATTERN
     # shellcheck disable=SC2053 # a pattern is wanted
     [[ $is == $3 ]] || echo "$2: ${is:-unknown}"
 }
+# condition_is CLUSTER TYPE PATTERN
+condition_is() { [[ -z $(unlike "$@" | tee /dev/stderr) ]]; }
 unsettled() { # CLUSTER NODES
     field "$1" ".metadata.generation as \$now
         | if .status.observedGeneration == \$now and .status.phase == \"Running\" and .status.readyNodes == $2
@@ -71,6 +83,48 @@ apply_cluster() {
         k apply -f - >/dev/null
 }
 patch_cluster() { k patch synccluster "$1" --type merge --patch "{\"spec\":$2}" >/dev/null; }
+
+# --- what there is ---
+
+readonly operator_label=app.kubernetes.io/name=lockstep-operator
+operators() { kubectl -n "$operator_namespace" get pods --selector "$operator_label" "$@"; }
+# The pod of the operator that acts.
+leader() {
+    local holder
+    holder=$(kubectl -n "${1:-$operator_namespace}" get lease lockstep-operator --output 'jsonpath={.spec.holderIdentity}')
+    echo "${holder%_*}"
+}
+# How often operators have ended by themselves.
+operator_restarts() { operators --output json | jq '[.items[].status.containerStatuses[]?.restartCount] | add // 0'; }
+
+# Whatever the operator may delete or make anew: pods, volumes, and members; none of their addresses.
+belongings() {
+    local of="app.kubernetes.io/instance=$1"
+    k get statefulset "$1" --output json | jq --raw-output '"\(.metadata.uid) of generation \(.metadata.generation)"'
+    k get pods,pvc --selector "$of" --output json | jq --raw-output '.items[] | "\(.kind) \(.metadata.name) \(.metadata.uid)"'
+    field "$1" '.status.nodes[] | "\(.name) is node \(.id)"'
+}
+# unchanged CLUSTER BEFORE: fails and shows the difference if anything was made anew.
+unchanged() { diff <(echo "$2") <(belongings "$1") >&2; }
+
+# Counts the pods of a cluster that are ready, a few times a second, until `end_count` prints the fewest.
+start_count() {
+    while k get pods --selector "app.kubernetes.io/instance=$1" --output json; do
+        sleep 0.2
+    done 2>/dev/null | jq --unbuffered '[.items[] | select(.metadata.deletionTimestamp == null)
+        | select(any(.status.conditions[]?; .type == "Ready" and .status == "True"))] | length' >"$logs/ready" &
+    counter=$!
+}
+end_count() {
+    kill "$counter"
+    wait "$counter" || true
+    sort --numeric-sort "$logs/ready" | head -n 1
+}
+
+# Only where the machines and the API server can be stopped from here.
+has_kube() { command -v kube >/dev/null; }
+machine_of() { k get pod "$1" --output 'jsonpath={.spec.nodeName}'; }
+api_silent() { [[ $(kubectl get --raw /readyz) == ok ]] || echo 'not ready'; }
 
 # cli CLUSTER ARGUMENTS...: lockstepctl in a pod of its own.
 cli() {
@@ -111,4 +165,5 @@ end_load() {
     grep '^figure' "$logs/load.log"
     [[ $(awk '$1 == "figure" && $2 == "violations" { print $3 }' "$logs/load.log") == 0 ]]
 }
+# Of the last load, in seconds: the longest time that a shard did not grant.
 gap() { awk '$1 == "figure" && $2 == "longest_gap" { print $3 }' "$logs/load.log"; }
