@@ -38,7 +38,7 @@ idle() {
     local begin pid ticks reconciles
     # What was begun by the last change ends.
     sleep 10
-    begin=$(date --utc +%Y-%m-%dT%H:%M:%S.%6NZ) pid=$(operator_pid)
+    begin=$(date --utc +%Y-%m-%dT%H:%M:%S.%6NZ) pid=$(operator_pid "$(leader)")
     ticks=$(processor_ticks "$pid") reconciles=$(measured 'lockstep_operator_reconciles_total')
     sleep "$idle_watch"
     requests "$begin" >"$logs/requests-$1"
@@ -51,7 +51,6 @@ idle() {
     figure "idle_${1}_memory" "$(awk '$1 == "VmRSS:" { printf "%.1f", $2 / 1024 }' "/proc/$pid/status")" MiB
 }
 per_minute() { awk -v count="$1" -v time="$idle_watch" 'BEGIN { printf "%.1f", count * 60 / time }'; }
-operator_pid() { pgrep --exact lockstep-operat | head -n 1; }
 processor_ticks() { awk '{ print $14 + $15 }' "/proc/$1/stat"; }
 
 readonly operator_user=system:serviceaccount:$operator_namespace:$release
