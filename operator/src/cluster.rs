@@ -16,15 +16,16 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::{
-    Api, ResourceExt as _,
-    api::{Patch, PatchParams},
+    Api, Resource as _, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams},
+    core::error_boundary::InvalidObject,
     runtime::{
         controller::Action as Requeue,
         events::{Event, EventType},
         reflector::ObjectRef,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{Instrument as _, Span, field, info_span};
 
 use crate::{
@@ -223,6 +224,63 @@ async fn report_invalid(
     Ok(Requeue::requeue(WHILE_INVALID))
 }
 
+/// A cluster that cannot be read: the definition has let something pass, or is newer than this operator.
+/// Nothing is touched; the status and an event say why.
+///
+/// # Errors
+/// If the API server does not do as asked.
+pub async fn report_unreadable(
+    unread: &InvalidObject,
+    context: &Context,
+) -> Result<Requeue, ReconcileError> {
+    let name = unread.metadata.name.clone().unwrap_or_default();
+    let namespace = unread.metadata.namespace.clone().unwrap_or_default();
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = loose(context, &namespace).list(&only).await;
+    let found = found.map_err(|error| ReconcileError::Status(Box::new(error)))?;
+    let Some(found) = found.items.into_iter().next() else {
+        return Ok(Requeue::await_change());
+    };
+    // What cannot be read is its spec; the rest is enough to say so.
+    let status: Option<SyncClusterStatus> = found
+        .data
+        .get("status")
+        .and_then(|status| serde_json::from_value(status.clone()).ok());
+    let rest = json!({
+        "apiVersion": SyncCluster::api_version(&()), "kind": SyncCluster::kind(&()),
+        "metadata": found.metadata, "spec": {}, "status": status,
+    });
+    let cluster: SyncCluster =
+        serde_json::from_value(rest).map_err(|error| ReconcileError::Failed(error.to_string()))?;
+    let why = format!(
+        "this operator cannot read the object: {}. Correct it; or, if the definition is newer than the operator, upgrade that",
+        unread.error
+    );
+    report_invalid(&cluster, context, &why).await
+}
+
+/// Clusters as they are, whether or not they can be read.
+fn loose(context: &Context, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<SyncCluster>(&());
+    Api::namespaced_with(context.client.clone(), namespace, &resource)
+}
+
+/// True if all fields that were written are there: what a definition does not know is dropped without a
+/// word.
+fn has_all(written: &Value, found: &Value) -> bool {
+    match (written, found) {
+        (Value::Object(written), Value::Object(found)) => written
+            .iter()
+            .all(|(name, value)| found.get(name).is_some_and(|found| has_all(value, found))),
+        (Value::Array(written), Value::Array(found)) => written
+            .iter()
+            .zip(found)
+            .all(|(value, found)| has_all(value, found)),
+        // Somebody else may have written it, too.
+        _ => true,
+    }
+}
+
 /// Writes the status if it has changed, and publishes what became wrong.
 async fn write_status(
     cluster: &SyncCluster,
@@ -245,17 +303,27 @@ async fn put_status(
         return Ok(());
     }
     let namespace = cluster.namespace().unwrap_or_default();
-    let clusters: Api<SyncCluster> = Api::namespaced(context.client.clone(), &namespace);
-    let patch = json!({"status": status});
+    let status_written = json!(status);
+    let patch = json!({"status": status_written});
     let parameters = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    let written = clusters
+    let written = loose(context, &namespace)
         .patch_status(&cluster.name_any(), &parameters, &Patch::Merge(&patch))
         .await;
     match written {
-        Ok(_) => {}
+        Ok(written) => {
+            let is_kept = written
+                .data
+                .get("status")
+                .is_some_and(|found| has_all(&status_written, found));
+            if !is_kept && context.definition_is_stale() {
+                const WHY: &str = "the definition of SyncCluster in this API server lacks fields that this operator writes: upgrade the chart lockstep-crds";
+                tracing::warn!(WHY);
+                publish(context, cluster, EventType::Warning, "StaleDefinition", WHY).await;
+            }
+        }
         // It was deleted meanwhile.
         Err(kube::Error::Api(answer)) if answer.code == 404 => return Ok(()),
         Err(error) => return Err(ReconcileError::Status(Box::new(error))),
@@ -312,7 +380,6 @@ async fn publish(
         action: format!("Reconcile-{:08x}", digest(note)),
         secondary: None,
     };
-    use kube::Resource as _;
     if let Err(error) = context
         .recorder
         .publish(&event, &cluster.object_ref(&()))

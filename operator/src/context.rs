@@ -2,7 +2,10 @@
 //!
 //! Invariant: nothing in here decides: what is decided depends on what is read each time.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use kube::{
     Client, Discovery,
@@ -30,6 +33,7 @@ pub struct Context {
     /// Watches the members.
     pub sentinel: Sentinel,
     served: Mutex<Served>,
+    is_stale_definition_known: AtomicBool,
     failures: Mutex<HashMap<ObjectRef<SyncCluster>, u32>>,
 }
 
@@ -50,6 +54,7 @@ impl Context {
             metrics: crate::metrics::get(),
             sentinel,
             served: Mutex::new(served),
+            is_stale_definition_known: AtomicBool::new(false),
             failures: Mutex::default(),
         }
     }
@@ -63,6 +68,11 @@ impl Context {
     /// Notes what the API server serves.
     pub fn serves(&self, served: Served) {
         *self.served.lock() = served;
+    }
+
+    /// Notes that the definition of `SyncCluster` lacks what this operator writes. True the first time.
+    pub fn definition_is_stale(&self) -> bool {
+        !self.is_stale_definition_known.swap(true, Ordering::Relaxed)
     }
 
     /// Counts failures in a row of a cluster.

@@ -1,7 +1,8 @@
 //! When clusters are reconciled: whenever something changes that belongs to them.
 //!
 //! Invariant: a cluster is reconciled by one task at a time, and a failing one waits longer and longer,
-//! up to a bound, while the others go on.
+//! up to a bound, while the others go on: also if it cannot even be read, because its definition is of
+//! another version than the operator.
 
 use std::{
     sync::Arc,
@@ -12,6 +13,7 @@ use futures::{StreamExt as _, future::join_all, stream};
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
 use kube::{
     Api, Client, ResourceExt as _,
+    core::DeserializeGuard,
     runtime::{
         Controller,
         controller::{Action as Requeue, Config},
@@ -30,6 +32,9 @@ use crate::{
     context::Context,
     crd::v1alpha1::SyncCluster,
 };
+
+/// A cluster, or that it cannot be read.
+type Guarded = DeserializeGuard<SyncCluster>;
 
 /// Clusters that are reconciled at the same time: mostly they wait for answers.
 const CONCURRENCY: u16 = 8;
@@ -110,37 +115,48 @@ async fn control(
         let is_here = here.is_none() || cluster.namespace == here;
         async move { is_here }
     });
-    Controller::new(
-        api::<SyncCluster>(client, scope),
-        watcher::Config::default(),
-    )
-    .with_config(
-        Config::default()
-            .concurrency(CONCURRENCY)
-            .debounce(DEBOUNCE),
-    )
-    .owns(api::<StatefulSet>(client, scope), ours.clone())
-    .watches(api::<Pod>(client, scope), ours, |pod| {
-        let name = pod.labels().get(INSTANCE_LABEL)?;
-        Some(ObjectRef::new(name).within(&pod.namespace()?))
-    })
-    .reconcile_on(changes)
-    .graceful_shutdown_on(stop.cancelled_owned())
-    .run(reconcile, again, Arc::clone(&context))
-    .for_each(|_| async {})
-    .await;
+    let changes = changes.map(|cluster| guarded(&cluster));
+    Controller::new(api::<Guarded>(client, scope), watcher::Config::default())
+        .with_config(
+            Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
+        .owns(api::<StatefulSet>(client, scope), ours.clone())
+        .watches(api::<Pod>(client, scope), ours, |pod| {
+            let name = pod.labels().get(INSTANCE_LABEL)?;
+            Some(ObjectRef::new(name).within(&pod.namespace()?))
+        })
+        .reconcile_on(changes)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, again, Arc::clone(&context))
+        .for_each(|_| async {})
+        .await;
+}
+
+fn guarded(cluster: &ObjectRef<SyncCluster>) -> ObjectRef<Guarded> {
+    ObjectRef::new(&cluster.name).within(cluster.namespace.as_deref().unwrap_or_default())
+}
+
+fn named(cluster: &Guarded) -> ObjectRef<SyncCluster> {
+    ObjectRef::new(&cluster.name_any()).within(&cluster.namespace().unwrap_or_default())
 }
 
 async fn reconcile(
-    cluster: Arc<SyncCluster>,
+    cluster: Arc<Guarded>,
     context: Arc<Context>,
 ) -> Result<Requeue, ReconcileError> {
     let began = Instant::now();
-    let named = ObjectRef::from_obj(&*cluster);
-    let result = Box::pin(cluster::reconcile(cluster, Arc::clone(&context))).await;
+    let result = match &cluster.0 {
+        Ok(read) => {
+            let read = Arc::new(read.clone());
+            Box::pin(cluster::reconcile(read, Arc::clone(&context))).await
+        }
+        Err(unread) => Box::pin(cluster::report_unreadable(unread, &context)).await,
+    };
     let outcome = match &result {
         Ok(_) => {
-            context.succeeded(&named);
+            context.succeeded(&named(&cluster));
             "ok"
         }
         Err(error) => error.category(),
@@ -149,8 +165,8 @@ async fn reconcile(
     result
 }
 
-fn again(cluster: Arc<SyncCluster>, error: &ReconcileError, context: Arc<Context>) -> Requeue {
-    let failures = context.failed(ObjectRef::from_obj(&*cluster));
+fn again(cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Requeue {
+    let failures = context.failed(named(&cluster));
     tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), failures, %error, "a reconcile failed");
     let factor = 2_u32.saturating_pow(failures.saturating_sub(1).min(10));
     Requeue::requeue(FIRST_RETRY.saturating_mul(factor).min(LAST_RETRY))

@@ -6,6 +6,8 @@
 //! after each request that changes something, before it hears the answer. The world says if something is
 //! asked for that would harm.
 
+#![cfg(test)]
+
 mod killed {
     pub(crate) mod api;
     pub(crate) mod member;
@@ -57,7 +59,14 @@ impl Cause {
         match self {
             Self::ScaleDown | Self::ScaleDownTakenBack => json!({"nodes": 4}),
             Self::Start => json!({"state": "Stopped"}),
-            _ => json!({}),
+            Self::Create
+            | Self::ScaleUp
+            | Self::Roll
+            | Self::BadTemplateTakenBack
+            | Self::GrowVolumes
+            | Self::MachineLost
+            | Self::VolumeLost
+            | Self::Stop => json!({}),
         }
     }
 
@@ -156,7 +165,7 @@ async fn settle(world: &Shared, client: &Client, what: &str) {
         tokio::select! {
             biased;
             () = killed.notified() => context = operator(client),
-            ended = cluster::reconcile(Arc::new(cluster), Arc::clone(&context)) => {
+            ended = Box::pin(cluster::reconcile(Arc::new(cluster), Arc::clone(&context))) => {
                 // One that fails is tried again.
                 drop(ended);
             }
@@ -207,7 +216,7 @@ async fn history(cause: Cause, address: Ipv4Addr, kill: Option<u32>) -> (Value, 
             tokio::select! {
                 biased;
                 () = killed.notified() => {}
-                _ = cluster::reconcile(Arc::new(cluster), Arc::clone(&context)) => {}
+                _ = Box::pin(cluster::reconcile(Arc::new(cluster), Arc::clone(&context))) => {}
             }
         }
         cause.regret(&mut world.lock());

@@ -72,7 +72,7 @@ operator_pid() {
     done
 }
 # upgrade [OPTION...]: of the release, with the images of this run.
-upgrade() { quietly helm upgrade "$release" charts/lockstep -n "$operator_namespace" --set "$(helm_images)" --wait --timeout 120s "$@"; }
+upgrade() { helm upgrade "$release" charts/lockstep -n "$operator_namespace" --set "$(helm_images)" --wait --timeout 120s "$@" >/dev/null; }
 operators_missing() {
     local count
     count=$(operators --output json | jq '[.items[] | select(any(.status.containerStatuses[]?; .ready))] | length')
@@ -110,13 +110,18 @@ scenario_upgrade() {
     before=$(belongings demo)
     start_load demo --sessions-survive
     start=$(now)
-    upgrade --set log.filter=debug
+    upgrade --set log.filter=warn
     figure upgrade "$(since "$start")" s
     start=$(now)
-    quietly helm rollback "$release" 1 -n "$operator_namespace"
-    await 60 'the deployment is as before' other_log debug
-    await 60 'one operator is ready' operators_missing 1
-    figure rollback "$(since "$start")" s
+    if helm rollback "$release" 1 -n "$operator_namespace" >"$logs/rollback" 2>&1; then
+        await 60 'the deployment is as before' other_log warn
+        await 60 'one operator is ready' operators_missing 1
+        figure rollback "$(since "$start")" s
+    elif grep --quiet 'wait strategy not set' "$logs/rollback"; then
+        skip 'upgrade: the helm of this machine lacks what a rollback needs'
+    else
+        check "rollback: $(cat "$logs/rollback")" false
+    fi
     quietly helm uninstall "$release" -n "$operator_namespace"
     quietly helm uninstall "$release-crds" -n "$operator_namespace"
     await 60 'the operator is gone' operators --output name
@@ -124,8 +129,8 @@ scenario_upgrade() {
     check 'uninstalled: no violations' end_load
     check 'uninstalled: locks are granted' cli demo lock run orphan -- lockstepctl --endpoints demo:7400 lock show orphan
     start=$(now)
-    quietly helm install "$release-crds" charts/lockstep-crds -n "$operator_namespace"
-    quietly helm install "$release" charts/lockstep -n "$operator_namespace" --set "$(helm_images)" --wait --timeout 120s
+    helm install "$release-crds" charts/lockstep-crds -n "$operator_namespace" >/dev/null
+    helm install "$release" charts/lockstep -n "$operator_namespace" --set "$(helm_images)" --wait --timeout 120s >/dev/null
     patch_cluster demo '{"service":{"annotations":{"e2e":"again"}}}'
     await 60 'demo is kept again' unsettled demo 3
     figure installed_again_to_kept "$(since "$start")" s
