@@ -51,7 +51,8 @@ await() {
             printf 'waited in vain until %s; last seen: %s\n' "$what" "${left:-nothing}" >&2
             return 1
         fi
-        sleep 0.2
+        # Each look is a process or two, which what is measured has to share its processors with.
+        sleep 0.5
     done
 }
 
@@ -110,7 +111,8 @@ unchanged() { diff <(echo "$2") <(belongings "$1") >&2; }
 # Counts the pods of a cluster that are ready, a few times a second, until `end_count` prints the fewest.
 start_count() {
     while k get pods --selector "app.kubernetes.io/instance=$1" --output json; do
-        sleep 0.2
+        # Each look is a process or two, which what is measured has to share its processors with.
+        sleep 0.5
     done 2>/dev/null | jq --unbuffered '[.items[] | select(.metadata.deletionTimestamp == null)
         | select(any(.status.conditions[]?; .type == "Ready" and .status == "True"))] | length' >"$logs/ready" &
     counter=$!
@@ -160,10 +162,13 @@ end_load() {
     # The pod goes when its program has ended, which SIGTERM asks it to: what it prints is kept before.
     k logs load --follow >"$logs/load.log" 2>/dev/null &
     local follows=$!
+    await 60 'the log of the load is followed' followed
     quietly k delete pod load --grace-period 100 --wait=true
     wait "$follows" || true
-    grep '^figure' "$logs/load.log"
+    grep '^figure' "$logs/load.log" || { echo 'the load ended without a verdict:' && tail "$logs/load.log"; }
+    grep --ignore-case '^violation' "$logs/load.log" | head || true
     [[ $(awk '$1 == "figure" && $2 == "violations" { print $3 }' "$logs/load.log") == 0 ]]
 }
+followed() { [[ -s $logs/load.log ]] || echo 'not yet'; }
 # Of the last load, in seconds: the longest time that a shard did not grant.
 gap() { awk '$1 == "figure" && $2 == "longest_gap" { print $3 }' "$logs/load.log"; }

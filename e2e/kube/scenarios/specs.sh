@@ -72,7 +72,7 @@ scenario_stale_crd() {
     refused_by_operator nodes '{"nodes":1000}'
     refused_by_operator size '{"storage":{"size":"much"}}'
     refused_by_operator state '{"state":"Hibernating"}'
-    refused_by_operator type '{"nodes":-1}'
+    refused_by_operator sign '{"shards":-1}'
     # What cannot even be read keeps nobody else from being kept.
     patch_cluster demo '{"state":"Hibernating"}'
     apply_cluster other "{\"replicationFactor\":1,\"nodes\":1,\"shards\":1,$small}"
@@ -94,7 +94,7 @@ define() {
 refused_by_operator() { # NAME PATCH
     patch_cluster demo "$2"
     check "stale definition: $1: condition" await 30 "$1 is reported" unlike demo Degraded 'True InvalidSpec *'
-    patch_cluster demo '{"nodes":3,"state":"Running","storage":{"size":"2Gi"}}'
+    patch_cluster demo '{"nodes":3,"shards":8,"state":"Running","storage":{"size":"2Gi"}}'
     await 60 'demo is well again' unlike demo Degraded 'False *'
 }
 no_event() { # REASON
