@@ -71,7 +71,7 @@ unlike() { # CLUSTER TYPE PATTERN
     [[ $is == $3 ]] || echo "$2: ${is:-unknown}"
 }
 # condition_is CLUSTER TYPE PATTERN
-condition_is() { [[ -z $(unlike "$@" | tee /dev/stderr) ]]; }
+condition_is() { [[ -z $(unlike "$@" | tee >(cat >&2)) ]]; }
 unsettled() { # CLUSTER NODES
     field "$1" ".metadata.generation as \$now
         | if .status.observedGeneration == \$now and .status.phase == \"Running\" and .status.readyNodes == $2
