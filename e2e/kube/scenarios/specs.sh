@@ -58,8 +58,8 @@ scenario_foreign() {
 
 # A definition of an older chart: it lacks fields, and does not check what a newer one checks.
 scenario_stale_crd() {
-    local before restarts saved="$logs/crd.json"
-    before=$(belongings demo) restarts=$(operator_restarts)
+    local before restarts size saved="$logs/crd.json"
+    before=$(belongings demo) restarts=$(operator_restarts) size=$(field demo .spec.storage.size)
     kubectl get crd syncclusters.lockstep.dev --output json >"$saved"
     define '(.. | objects | select(has("type"))) |= del(.minimum, .maximum, .enum, .pattern, .minLength, .maxLength)
         | walk(if type == "object" then del(."x-kubernetes-validations") else . end)
@@ -91,10 +91,10 @@ scenario_stale_crd() {
 define() {
     kubectl get crd syncclusters.lockstep.dev --output json | jq ".spec.versions |= (${*: -1})" "${@:1:$#-1}" | kubectl replace -f - >/dev/null
 }
-refused_by_operator() { # NAME PATCH
+refused_by_operator() { # NAME PATCH, with the `size` that demo had
     patch_cluster demo "$2"
     check "stale definition: $1: condition" await 30 "$1 is reported" unlike demo Degraded 'True InvalidSpec *'
-    patch_cluster demo '{"nodes":3,"shards":8,"state":"Running","storage":{"size":"2Gi"}}'
+    patch_cluster demo "{\"nodes\":3,\"shards\":8,\"state\":\"Running\",\"storage\":{\"size\":\"$size\"}}"
     await 60 'demo is well again' unlike demo Degraded 'False *'
 }
 no_event() { # REASON
