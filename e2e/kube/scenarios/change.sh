@@ -24,6 +24,10 @@ scenario_roll() {
 
 # To another name of the same image, and back.
 scenario_roll_image() {
+    if [[ -z $NEXT_IMAGE ]]; then
+        skip 'roll_image: NEXT_IMAGE names no second image to roll to'
+        return
+    fi
     roll image "{\"image\":\"$NEXT_IMAGE\"}"
     check 'roll: every pod has the new image' every_pod "select(.image == \"$NEXT_IMAGE\")"
     check 'roll: the status names the new image' test "$(field demo .status.currentImage)" = "$NEXT_IMAGE"
