@@ -58,25 +58,13 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
         calm.extend(exercise.latencies(begin, change));
         let three = moved::look(&exercise.cluster).await?;
 
-        for at in FOUNDERS..NODES {
-            exercise.cluster.spawn(at)?;
-        }
-        exercise
-            .cluster
-            .wait_settled("five nodes have their share", NODES)
-            .await?;
-        let grow = exercise.now();
+        grow(&mut exercise).await?;
+        let grew = exercise.now();
         moved.count(&three, &exercise.cluster).await?;
         let five = moved::look(&exercise.cluster).await?;
-        for at in FOUNDERS..NODES {
-            exercise.cluster.drain(at).await?;
-        }
-        for at in FOUNDERS..NODES {
-            exercise.cluster.wait_empty(at).await?;
-            exercise.cluster.remove(at).await?;
-        }
-        let shrink = exercise.now();
-        moving.extend(exercise.latencies(change, shrink));
+        shrink(&mut exercise).await?;
+        let shrunk_at = exercise.now();
+        moving.extend(exercise.latencies(change, shrunk_at));
         moved.count(&five, &exercise.cluster).await?;
         for at in FOUNDERS..NODES {
             exercise.cluster.terminate(at).await?;
@@ -87,15 +75,13 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
         if exercise.serving(&when, stopped).await? == Going::Stuck {
             break;
         }
-        let (grow, shrink) = (
-            grow.since(change).as_secs_f64(),
-            shrink.since(grow).as_secs_f64(),
-        );
+        let five_after = grew.since(change).as_secs_f64();
+        let three_after = shrunk_at.since(grew).as_secs_f64();
         say(format_args!(
-            "cycle {cycle}/{cycles}: five nodes after {grow:.1} s, three again after {shrink:.1} s"
+            "cycle {cycle}/{cycles}: five nodes after {five_after:.1} s, three again after {three_after:.1} s"
         ));
-        grown.push(grow);
-        shrunk.push(shrink);
+        grown.push(five_after);
+        shrunk.push(three_after);
         exercise.cycle_done(cycle).await?;
     }
     let slowdown = quantile(&moving, 0.99) / quantile(&calm, 0.99).max(f64::MIN_POSITIVE);
@@ -112,4 +98,28 @@ pub async fn scale(options: DrillOptions, cluster: ClusterOptions) -> anyhow::Re
     figures.judge("bytes_moved_over_ideal", over, "x", goal);
     figures.judge("slowdown_p99", slowdown, "x", Goal::at_most(SLOWDOWN_GOAL));
     exercise.finish().await
+}
+
+/// Starts the nodes that are not founders, and waits until each has its share.
+async fn grow(exercise: &mut Exercise) -> anyhow::Result<()> {
+    for at in FOUNDERS..NODES {
+        exercise.cluster.spawn(at)?;
+    }
+    exercise
+        .cluster
+        .wait_settled("five nodes have their share", NODES)
+        .await?;
+    Ok(())
+}
+
+/// Empties those nodes, and takes them out of the cluster.
+async fn shrink(exercise: &mut Exercise) -> anyhow::Result<()> {
+    for at in FOUNDERS..NODES {
+        exercise.cluster.drain(at).await?;
+    }
+    for at in FOUNDERS..NODES {
+        exercise.cluster.wait_empty(at).await?;
+        exercise.cluster.remove(at).await?;
+    }
+    Ok(())
 }

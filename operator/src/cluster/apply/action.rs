@@ -95,17 +95,7 @@ pub async fn carry_out(
             ordinal,
             uid,
             version,
-        } => {
-            let unchanged = Preconditions {
-                resource_version: Some(version.clone()),
-                ..only(uid)
-            };
-            let parameters = DeleteParams::default().preconditions(unchanged);
-            match hands.delete_pod(*ordinal, parameters).await {
-                Err(ActionError::Refused { source, .. }) if is_outdated(&source) => Ok(()),
-                done => done,
-            }
-        }
+        } => hands.release_pod(*ordinal, uid, version).await,
         Action::RestartPod { ordinal, uid, node } => {
             members::transfer_leaders(&seen.addresses, *node).await?;
             hands.evict(*ordinal, uid, served).await
@@ -189,6 +179,19 @@ impl Hands<'_> {
     async fn delete_pod(&self, ordinal: u32, parameters: DeleteParams) -> Result<(), ActionError> {
         let pods: Api<Pod> = self.api();
         delete(&pods, &self.pod_name(ordinal), parameters, "delete a pod").await
+    }
+
+    /// Deletes a pod, unless it has changed since it was seen as `version`.
+    async fn release_pod(&self, ordinal: u32, uid: &str, version: &str) -> Result<(), ActionError> {
+        let unchanged = Preconditions {
+            resource_version: Some(version.to_owned()),
+            ..only(uid)
+        };
+        let parameters = DeleteParams::default().preconditions(unchanged);
+        match self.delete_pod(ordinal, parameters).await {
+            Err(ActionError::Refused { source, .. }) if is_outdated(&source) => Ok(()),
+            done => done,
+        }
     }
 
     /// Deletes a volume, and then the pod on it without waiting for its machine: that may be away and
