@@ -1,8 +1,11 @@
 //! Whether a peer answers.
 //!
-//! Invariant: entries are sent only to a peer that answers, or of which nothing is known. A leader
-//! that is not answered must not keep its followers from electing another by sending them entries
-//! again and again; and a peer that nothing was asked of is not taken for silent.
+//! Invariant: what keeps a follower from electing, which is heartbeats and entries, is sent only to a
+//! peer that answers, or of which nothing is known. A leader that can be heard and hears nobody
+//! must not keep its followers from electing one that can serve (CheckQuorum; openraft issue 2080).
+//! And a peer that nothing was asked of is not taken for silent.
+//!
+//! A silent peer is sent empty heartbeats, which only ask whether it is there.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -11,9 +14,11 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-/// A peer that has owed an answer for longer is not sent entries. Longer than heartbeats are apart.
+/// A peer that has owed an answer for longer is silent: shorter than a leader's lease, which ends if
+/// nobody answers.
 const SILENT: Duration = Duration::from_millis(700);
-/// The longest that entries are held back. Longer than an election, so that there has been one.
+/// The longest that entries wait for a silent peer before they are given back to Raft, which tries
+/// again: bounds how long an ended replication stays.
 const HELD_BACK: Duration = Duration::from_secs(4);
 
 /// How long a peer has owed an answer.
@@ -55,26 +60,47 @@ impl Hearing {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn is_silent(&self) -> bool {
+    /// True if it has owed an answer for too long.
+    pub fn is_silent(&self) -> bool {
         match self.asked.load(Ordering::Relaxed) {
             0 => false,
             asked => Duration::from_millis(self.elapsed().saturating_sub(asked)) > SILENT,
         }
     }
 
-    /// Returns when the peer is not silent any more, or has been waited for long enough.
-    pub async fn answers(&self) {
+    /// Waits until the peer is not silent any more; false if it stays so.
+    pub async fn answers(&self) -> bool {
+        self.answers_within(HELD_BACK).await
+    }
+
+    async fn answers_within(&self, limit: Duration) -> bool {
         let again = self.again.notified();
-        if self.is_silent() {
-            // Either way it is tried.
-            let _ = timeout(HELD_BACK, again).await;
-        }
+        !self.is_silent() || timeout(limit, again).await.is_ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Hearing {
+        /// Of a peer that has owed an answer for too long.
+        pub fn silent() -> Self {
+            Self {
+                began: Instant::now() - SILENT * 10,
+                asked: AtomicU64::new(1),
+                ..Self::default()
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn entries_are_given_back_if_a_peer_stays_silent_and_sent_once_it_answers() {
+        let hearing = Hearing::silent();
+        assert!(!hearing.answers_within(Duration::ZERO).await);
+        let (answers, ()) = tokio::join!(hearing.answers(), async { hearing.answered() });
+        assert!(answers);
+    }
 
     #[test]
     fn only_what_was_asked_makes_a_peer_silent() {

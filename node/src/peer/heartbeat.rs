@@ -1,7 +1,8 @@
 //! Heartbeats of many shards to one peer, sent together.
 //!
 //! Invariant: a heartbeat that was asked for is answered or failed within its caller's timeout;
-//! none is held back longer than [`LINGER`].
+//! none is held back longer than [`GAP`]. To a silent peer goes an empty message instead: its answer
+//! is heard all the same, and followers that only cannot be heard are free to elect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{PeerClient, hearing::Hearing};
 
-/// How long the first heartbeat waits for others: small against any heartbeat interval.
-const LINGER: Duration = Duration::from_millis(5);
+/// The least time between two messages, in which heartbeats gather: one that comes alone, as those
+/// which confirm a reader's leader do, goes at once.
+const GAP: Duration = Duration::from_millis(1);
 /// How long one exchange may take before its heartbeats count as failed.
 const TIMEOUT: Duration = Duration::from_millis(1_000);
 /// Most heartbeats that wait, and most in a message: one a shard, and shards are bounded by 1,024.
@@ -50,19 +52,25 @@ impl Lane {
     }
 }
 
+/// What is sent, and who waits for the answers. Those whose heartbeats are not sent learn it at once.
+fn message(
+    beats: &mut Vec<Beat>,
+    hearing: &Hearing,
+) -> (
+    Vec<pb::AppendRequest>,
+    Vec<oneshot::Sender<pb::AppendResponse>>,
+) {
+    if hearing.is_silent() {
+        beats.clear();
+    }
+    let taken = beats.drain(..);
+    taken.map(|beat| (beat.request, beat.answer)).unzip()
+}
+
 async fn run(client: PeerClient, hearing: Arc<Hearing>, mut waiting: mpsc::Receiver<Beat>) {
     let mut beats = Vec::new();
     while waiting.recv_many(&mut beats, MAX_WAITING).await > 0 {
-        sleep(LINGER).await;
-        while beats.len() < MAX_WAITING
-            && let Ok(beat) = waiting.try_recv()
-        {
-            beats.push(beat);
-        }
-        let (heartbeats, answers): (Vec<_>, Vec<_>) = beats
-            .drain(..)
-            .map(|beat| (beat.request, beat.answer))
-            .unzip();
+        let (heartbeats, answers) = message(&mut beats, &hearing);
         let mut client = client.clone();
         let hearing = Arc::clone(&hearing);
         tokio::spawn(async move {
@@ -75,5 +83,33 @@ async fn run(client: PeerClient, hearing: Arc<Hearing>, mut waiting: mpsc::Recei
                 }
             }
         });
+        sleep(GAP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    /// A deaf leader's heartbeats would keep its followers from electing another.
+    #[test]
+    fn a_silent_peer_is_asked_but_gets_no_heartbeats() {
+        let beats = || {
+            let (answer, answered) = oneshot::channel();
+            let request = pb::AppendRequest::default();
+            (vec![Beat { request, answer }], answered)
+        };
+        let hearing = Hearing::default();
+        let (mut waiting, mut answered) = beats();
+        let (sent, _answers) = message(&mut waiting, &hearing);
+        assert_eq!(sent.len(), 1);
+        assert_eq!(answered.try_recv(), Err(TryRecvError::Empty));
+
+        let (mut waiting, mut answered) = beats();
+        let (sent, _answers) = message(&mut waiting, &Hearing::silent());
+        assert!(sent.is_empty());
+        assert_eq!(answered.try_recv(), Err(TryRecvError::Closed));
     }
 }

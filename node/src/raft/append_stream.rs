@@ -1,4 +1,5 @@
-//! One pipelined AppendEntries stream to a follower.
+//! One pipelined AppendEntries stream to a follower. Requests without entries that come first, as
+//! heartbeats do, go with those of other shards instead.
 //!
 //! Invariant: answers come in the order of the requests; a follower that owes answers and is silent
 //! for [`STALL`] is given up; and no connection is attempted before Raft has something to send,
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 use tonic::Streaming;
 
 use super::{network::unreachable, types::TypeConfig, wire};
-use crate::peer::{PeerClient, hearing::Hearing};
+use crate::peer::{Peer, hearing::Hearing};
 
 /// How long a follower may be silent while it owes answers. Longer than any fsync that is not a
 /// fault, shorter than what a client would wait.
@@ -35,10 +36,9 @@ type Item = Result<StreamAppendResult<TypeConfig>, Failure>;
 
 /// Where a stream is in its life.
 enum State<S> {
-    /// Nothing was sent yet.
+    /// No entries were sent yet.
     Idle {
-        client: PeerClient,
-        hearing: Arc<Hearing>,
+        peer: Arc<Peer>,
         to: pb::Addressee,
         input: S,
     },
@@ -48,10 +48,9 @@ enum State<S> {
     Over,
 }
 
-/// The stream of answers. It opens the connection when Raft has a first request.
+/// The stream of answers. It opens the connection when Raft has first entries.
 pub fn open<'s, S>(
-    client: PeerClient,
-    hearing: Arc<Hearing>,
+    peer: Arc<Peer>,
     to: pb::Addressee,
     input: S,
     open_timeout: Duration,
@@ -59,23 +58,26 @@ pub fn open<'s, S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
-    let idle = State::Idle {
-        client,
-        hearing,
-        to,
-        input,
-    };
+    let idle = State::Idle { peer, to, input };
     Box::pin(stream::unfold(idle, move |state| async move {
         let mut answers = match state {
             State::Idle {
-                client,
-                hearing,
+                peer,
                 to,
-                input,
-            } => match begin(client, hearing, to, input, open_timeout).await? {
-                Ok(answers) => answers,
-                Err(failure) => return Some((Err(failure), State::Over)),
-            },
+                mut input,
+            } => {
+                let first = input.next().await?;
+                if first.entries.is_empty() {
+                    return Some(match beat(&peer, &to, first).await {
+                        Ok(answer) => (Ok(answer), State::Idle { peer, to, input }),
+                        Err(failure) => (Err(failure), State::Over),
+                    });
+                }
+                match begin(&peer, to, first, input, open_timeout).await {
+                    Ok(answers) => answers,
+                    Err(failure) => return Some((Err(failure), State::Over)),
+                }
+            }
             State::Open(answers) => answers,
             State::Over => return None,
         };
@@ -86,19 +88,32 @@ where
     }))
 }
 
-/// Opens the call with the first request; none if there will be none.
+/// Sends a request without entries together with those of other shards.
+pub async fn beat(
+    peer: &Peer,
+    to: &pb::Addressee,
+    request: AppendEntriesRequest<TypeConfig>,
+) -> Item {
+    let request = wire::append(Some(to.clone()), request);
+    let answer = peer.heartbeats.beat(request).await;
+    let answer = answer.ok_or_else(|| unreachable("the follower did not answer a heartbeat"))?;
+    wire::to_append_result(answer).map_err(unreachable)
+}
+
+/// Opens the call with the first entries.
 async fn begin<S>(
-    mut client: PeerClient,
-    hearing: Arc<Hearing>,
+    peer: &Peer,
     to: pb::Addressee,
-    mut input: S,
+    first: AppendEntriesRequest<TypeConfig>,
+    input: S,
     open_timeout: Duration,
-) -> Option<Result<Answers, Failure>>
+) -> Result<Answers, Failure>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
-    let first = input.next().await?;
-    hearing.answers().await;
+    if !peer.hearing.answers().await {
+        return Err(unreachable("the follower is silent"));
+    }
     let sent = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&sent);
     let mut to = Some(to);
@@ -106,16 +121,16 @@ where
         counted.fetch_add(1, Ordering::Relaxed);
         wire::append(to.take(), request)
     });
-    Some(match timeout(open_timeout, client.append(requests)).await {
+    match timeout(open_timeout, peer.client().append(requests)).await {
         Ok(Ok(response)) => Ok(Answers {
             answers: response.into_inner(),
-            hearing,
+            hearing: Arc::clone(&peer.hearing),
             sent,
             got: 0,
         }),
         Ok(Err(status)) => Err(unreachable(status.message())),
         Err(_) => Err(unreachable("the append stream did not open in time")),
-    })
+    }
 }
 
 /// The answers of an open stream.

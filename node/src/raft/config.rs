@@ -43,9 +43,6 @@ pub fn config(
         replication_lag_threshold: snapshot_entries + kept,
         api_channel_size: Some(CHANNEL),
         notification_channel_size: Some(CHANNEL),
-        // A leader that can be heard but hears nobody must fall silent, or it would keep the others
-        // from electing one that can serve (CheckQuorum; openraft issue 2080).
-        quorum_loss_probe_interval: Some(lease * 2),
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),
         broadcast_submitted_on_append: Some(true),

@@ -103,21 +103,18 @@ impl Link {
 impl RaftNetworkV2<TypeConfig> for Link {
     type SnapshotData = SnapshotContent;
 
-    /// Heartbeats come this way; entries go by [`RaftNetworkV2::stream_append`].
+    /// openraft sends everything by [`RaftNetworkV2::stream_append`]; this is for completeness.
     async fn append_entries(
         &mut self,
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let request = wire::append(Some(self.to.clone()), request);
-        let answer = timeout(option.soft_ttl(), self.peer()?.heartbeats.beat(request))
-            .await
-            .ok()
-            .flatten()
-            .ok_or_else(|| unreachable("no answer to a heartbeat in time"))?;
-        wire::to_append_result(answer)
+        let peer = self.peer()?;
+        let answer = append_stream::beat(&peer, &self.to, request);
+        let answer = timeout(option.soft_ttl(), answer).await;
+        answer
+            .map_err(|_| unreachable("no answer in time"))?
             .map(Into::into)
-            .map_err(unreachable)
     }
 
     fn stream_append<'s, S>(
@@ -135,16 +132,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let peer = self.peer()?;
-            let (client, hearing) = (peer.client(), Arc::clone(&peer.hearing));
             let open_timeout = option.soft_ttl().max(OPEN_TIMEOUT);
-            Ok(append_stream::open(
-                client,
-                hearing,
-                self.to.clone(),
-                input,
-                open_timeout,
-            ))
+            let to = self.to.clone();
+            Ok(append_stream::open(self.peer()?, to, input, open_timeout))
         })
     }
 

@@ -724,7 +724,8 @@ pub mod peer_service_client {
                 .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "Append"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Heartbeats of many shards in one message, answered one by one in the same order.
+        /// Heartbeats of many shards in one message, answered one by one in the same order. A message with
+        /// none asks whether the peer is there.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
@@ -1125,7 +1126,8 @@ pub mod peer_service_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AppendRequest>>,
         ) -> std::result::Result<tonic::Response<Self::AppendStream>, tonic::Status>;
-        /// Heartbeats of many shards in one message, answered one by one in the same order.
+        /// Heartbeats of many shards in one message, answered one by one in the same order. A message with
+        /// none asks whether the peer is there.
         async fn heartbeat(
             &self,
             request: tonic::Request<super::HeartbeatRequest>,
