@@ -8,8 +8,9 @@
 //! | `meta` | name | `meta_record` |
 //!
 //! Every value is in the envelope of `record`: version, kind, payload, checksum over key and
-//! value. All of it is written by one thread (`writer`), so that one sync serves every shard that
-//! has something to write; reads go to memory (`tail`) or straight to the database.
+//! value. All of it is written by one thread (`writer`) to the `journal` first, so that one sync serves
+//! every shard that has something to write; reads go to memory (`tail`) or straight to the database.
+//! Only the chunks of snapshots come another way (`snapshot_store`).
 //!
 //! Invariants: what was acknowledged is there after any crash, or an error says what is missing;
 //! a damaged record stops the replica that it belongs to, and no other; nothing is cut off or
@@ -21,13 +22,16 @@ mod corrupt;
 mod drop_shard;
 mod engine;
 mod family;
+mod flusher;
 mod high_water;
+mod journal;
 mod log_entry;
 mod log_reader;
 mod log_store;
 mod machine;
 mod membership;
 mod meta_record;
+mod op;
 mod open;
 mod purged_record;
 mod record;
@@ -170,12 +174,9 @@ impl Storage {
     /// Where the last sync failed.
     pub async fn shutdown(&self) -> Result<(), io::Error> {
         let thread = self.shared.writer.stop().await;
-        let engine = Arc::clone(&self.shared.records.engine);
         let finish = move || -> Result<(), io::Error> {
-            if thread.is_some_and(|thread| thread.join().is_err()) {
-                return Err(io::Error::other("the storage writer panicked"));
-            }
-            Ok(engine.sync()?)
+            let ended = thread.map_or(Ok(Ok(())), std::thread::JoinHandle::join);
+            Ok(ended.map_err(|_| io::Error::other("the storage writer panicked"))??)
         };
         tokio::task::spawn_blocking(finish)
             .await

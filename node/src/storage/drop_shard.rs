@@ -9,10 +9,11 @@ use lockstep_model::ShardId;
 use super::{
     Storage,
     claim::{AlreadyOpen, Part},
-    engine::{Durability, EngineError},
+    engine::EngineError,
     family::Family,
+    op::Op,
     records::shard_range,
-    writer::{Op, WriteFailed},
+    writer::{Durability, WriteFailed},
 };
 
 /// A shard's records could not be dropped.

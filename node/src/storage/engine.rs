@@ -1,31 +1,20 @@
 //! RocksDB, set up for a Raft log that many shards share.
 //!
-//! Invariant: what was written with [`Durability::Synced`] is there after any crash, or opening
-//! fails with an error; it is never dropped silently.
+//! It writes no log of its own: [`super::journal`] has every change before it. All column families
+//! are flushed together (`atomic_flush`), and each group of changes carries its number, so that the
+//! files of the database are always those of one moment, and say of which.
 //!
-//! That decides how the write-ahead log (WAL) is recovered. RocksDB can reuse old WAL files, which
-//! saves a metadata update per sync. But then the end of the new records cannot be told from
-//! damage, for what follows is the rest of an older file; recovery (`PointInTime`, the only mode
-//! that RocksDB allows with it) stops there without a word, and where several files are live, it
-//! goes on only if sequence numbers follow each other - which they do not after a table file was
-//! adopted, so that acknowledged writes are lost (facebook/rocksdb#12918). So files are not reused,
-//! and the mode is `TolerateCorruptedTailRecords`: an incomplete record at the very end - a write
-//! that a crash cut short, never acknowledged - is dropped, and a record that is complete and wrong
-//! makes opening fail. `AbsoluteConsistency` would refuse the cut-short write too, and so any node
-//! that lost power.
-//!
-//! What that mode does not notice, a last file that ends too early or has a damaged length near its
-//! end, [`super::high_water`] does. Closed files are listed in the manifest with their sizes.
+//! Invariant: what the files have is all groups up to [`super::meta_record::GROUP`], and none after.
 
 use std::{fs::File, path::Path};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBPinnableSlice, DBRawIterator, DBRecoveryMode, IngestExternalFileOptions, LogLevel, Options,
+    DBPinnableSlice, DBRawIterator, FlushOptions, IngestExternalFileOptions, LogLevel, Options,
     ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
 };
 
-use super::family::Family;
+use super::{family::Family, high_water::Group, meta_record, op::Op};
 
 /// Memtables of the log: big enough that in steady state entries are purged before they are ever
 /// flushed to a table file, and so are written to the device once.
@@ -34,9 +23,6 @@ const LOG_BUFFER_BYTES: usize = 32 << 20;
 const SMALL_BUFFER_BYTES: usize = 4 << 20;
 /// All memtables together: bounds memory whatever the number of shards, since shards share them.
 const ALL_BUFFERS_BYTES: usize = 128 << 20;
-/// All WAL files together: bounds the time to replay them when opening. Above the memtables, so
-/// that they and not the WAL decide when to flush.
-const WAL_BYTES: u64 = 256 << 20;
 /// Cached blocks: readers of the log mostly hit memory, and recovery reads once.
 const CACHE_BYTES: usize = 32 << 20;
 /// Open table files: a node's database has few, and each costs a descriptor.
@@ -44,20 +30,11 @@ const MAX_OPEN_FILES: i32 = 256;
 /// Background flushes and compactions at a time: they must not crowd out the nodes' own work.
 const BACKGROUND_JOBS: i32 = 2;
 /// Table files are handed to the device in such pieces while they are written, so that a sync of
-/// the WAL never waits for a whole file.
+/// the journal never waits for a whole file.
 const WRITEBACK_BYTES: u64 = 1 << 20;
 /// RocksDB's own log files, and the size of each: for diagnosis only.
 const INFO_LOGS: usize = 4;
 const INFO_LOG_BYTES: usize = 4 << 20;
-
-/// When a write is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Durability {
-    /// With a later write that is synced; in the same order in any case.
-    Ordered,
-    /// Before it is acknowledged.
-    Synced,
-}
 
 /// RocksDB could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +45,12 @@ pub enum EngineError {
     /// A column family is not there, though opening creates all of them.
     #[error("column family {0} is missing from the database")]
     NoFamily(&'static str),
+    /// The journal could not be written.
+    #[error("the journal cannot be written: {0}")]
+    Journal(String),
+    /// What is in memory could not be put into files.
+    #[error("the database cannot be flushed: {0}")]
+    Flush(String),
     /// The file that tells how far writing came could not be written.
     #[error("the high-water mark cannot be written: {0}")]
     HighWater(String),
@@ -78,7 +61,7 @@ impl EngineError {
     pub(crate) fn is_corruption(&self) -> bool {
         match self {
             Self::RocksDb(error) => error.kind() == rocksdb::ErrorKind::Corruption,
-            Self::NoFamily(_) | Self::HighWater(_) => false,
+            Self::NoFamily(_) | Self::Journal(_) | Self::Flush(_) | Self::HighWater(_) => false,
         }
     }
 }
@@ -92,8 +75,7 @@ impl From<EngineError> for std::io::Error {
 /// An open database.
 pub(crate) struct Engine {
     db: DB,
-    synced: WriteOptions,
-    ordered: WriteOptions,
+    unlogged: WriteOptions,
     /// Unlocks the directory when the database is closed: fields are dropped in order.
     _lock: File,
 }
@@ -114,12 +96,11 @@ impl Engine {
             ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
         });
         let db = DB::open_cf_descriptors(&database_options(), dir, families)?;
-        let mut synced = WriteOptions::default();
-        synced.set_sync(true);
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
         Ok(Self {
             db,
-            synced,
-            ordered: WriteOptions::default(),
+            unlogged,
             _lock: lock,
         })
     }
@@ -153,27 +134,45 @@ impl Engine {
             .ok_or(EngineError::NoFamily(family.name()))
     }
 
-    /// Writes a batch, all or nothing.
-    pub(crate) fn write(
+    /// Makes the changes of a group, which the journal has.
+    pub(crate) fn apply<'o>(
         &self,
-        batch: WriteBatch,
-        durability: Durability,
+        group: Group,
+        ops: impl Iterator<Item = &'o Op>,
     ) -> Result<(), EngineError> {
-        let options = match durability {
-            Durability::Ordered => &self.ordered,
-            Durability::Synced => &self.synced,
-        };
-        Ok(self.db.write_opt(batch, options)?)
+        let mut batch = WriteBatch::default();
+        for op in ops {
+            match op {
+                Op::Put(family, key, value) => batch.put_cf(self.handle(*family)?, key, value),
+                Op::DeleteRange(family, from, to) => {
+                    batch.delete_range_cf(self.handle(*family)?, from, to);
+                }
+            }
+        }
+        let key = meta_record::GROUP.as_bytes();
+        let value = meta_record::encode(key, &group.0.to_be_bytes());
+        batch.put_cf(self.handle(Family::Meta)?, key, value);
+        self.write(batch)
     }
 
-    /// Puts all that was written on the device.
-    pub(crate) fn sync(&self) -> Result<(), EngineError> {
-        Ok(self.db.flush_wal(true)?)
+    /// Writes a batch, all or nothing.
+    pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), EngineError> {
+        Ok(self.db.write_opt(batch, &self.unlogged)?)
+    }
+
+    /// Puts all that was applied into files, durably. Others may go on meanwhile.
+    pub(crate) fn flush(&self) -> Result<(), EngineError> {
+        let families = Family::ALL
+            .into_iter()
+            .map(|family| self.handle(family))
+            .collect::<Result<Vec<_>, _>>()?;
+        let families: Vec<_> = families.iter().collect();
+        Ok(self.db.flush_cfs_opt(&families, &FlushOptions::default())?)
     }
 }
 
 /// Adding files of sorted records, and dropping them again: how snapshots are kept, without passing
-/// through the WAL and the memtables that the logs live in.
+/// through the journal and the memtables that the logs live in.
 impl Engine {
     /// Makes a table file of records in the order of their keys, and puts it on the device. Calls
     /// `wrote` after each.
@@ -196,7 +195,9 @@ impl Engine {
     }
 
     /// Makes the records of a table file part of a column family, durably and all at once. The
-    /// file is moved into the database.
+    /// file is moved into the database. What was changed in its range before is flushed first, so
+    /// that a change which is not in files yet, and may be made once more from the journal, never
+    /// reaches what was adopted after it.
     pub(crate) fn adopt_table(&self, family: Family, path: &Path) -> Result<(), EngineError> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
@@ -206,7 +207,7 @@ impl Engine {
     }
 
     /// Drops table files that lie wholly in a range. What is left of the range is for
-    /// [`WriteBatch::delete_range_cf`].
+    /// [`Op::DeleteRange`].
     pub(crate) fn drop_tables(
         &self,
         family: Family,
@@ -224,10 +225,7 @@ fn database_options() -> Options {
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
-    options.set_recycle_log_file_num(0);
-    options.set_track_and_verify_wals_in_manifest(true);
-    options.set_max_total_wal_size(WAL_BYTES);
+    options.set_atomic_flush(true);
     options.set_db_write_buffer_size(ALL_BUFFERS_BYTES);
     options.set_max_open_files(MAX_OPEN_FILES);
     options.set_max_background_jobs(BACKGROUND_JOBS);

@@ -1,7 +1,7 @@
 //! The column families of a node's database, by role.
 //!
-//! Invariant: names are a disk format; a family is never renamed, and never holds another family's
-//! kinds of record.
+//! Invariant: names and codes are a disk format; a family is never renamed, a code never reused, and no
+//! family holds another's kinds of record.
 
 /// A column family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,5 +28,20 @@ impl Family {
             Self::Snapshot => "snapshot",
             Self::Meta => "meta",
         }
+    }
+
+    /// What stands for it in the journal.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Log => 1,
+            Self::Vote => 2,
+            Self::Snapshot => 3,
+            Self::Meta => 4,
+        }
+    }
+
+    /// The family that a code stands for, if any does.
+    pub(crate) fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.code() == code)
     }
 }

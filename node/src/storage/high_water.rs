@@ -1,11 +1,10 @@
-//! The number of the last synced group, kept outside the database.
+//! The number of the last synced group, kept outside the journal.
 //!
-//! The write-ahead log alone cannot tell a write that a crash cut short from one that was
-//! acknowledged and then lost: where the last file ends too early, or a length in its last block
-//! is damaged, recovery ends there without a word. So each synced group puts its number into the
-//! database, and, once it is durable, here. When opening, the database must have come at least as
-//! far (Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage", FAST 2018, on why
-//! a replica must tell a crash from damage: one that forgets what it has acknowledged breaks Raft).
+//! The journal alone cannot tell that its last groups are missing, as where its newest segment ends
+//! too early. So the number of each synced group is written here, once it is durable. When opening,
+//! the journal must come at least as far (Alagappan et al., "Protocol-Aware Recovery for
+//! Consensus-Based Storage", FAST 2018, on why a replica must tell a crash from damage: one that
+//! forgets what it has acknowledged breaks Raft).
 //!
 //! This file is not synced itself, which would double the cost of a write. It survives the death of
 //! the process; after a loss of power it may name an earlier group, and then finds less, but never
@@ -24,7 +23,7 @@ const FILE: &str = "high-water";
 /// Number and checksum: within one sector, so that it is written whole or not at all.
 const BYTES: usize = 12;
 
-/// Counts the synced groups of a database, from 1.
+/// Counts the groups of a journal, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Group(pub(crate) u64);
 

@@ -13,12 +13,12 @@ use super::{
     Shared,
     claim::Claim,
     committed_record,
-    engine::Durability,
     family::Family,
     log_entry,
     log_reader::{LogReader, ShardLog},
+    op::Op,
     purged_record, vote_record,
-    writer::{Op, Request},
+    writer::{Durability, Request},
 };
 use crate::{
     crash::{self, Point},

@@ -12,12 +12,12 @@
 use super::{
     Storage,
     corrupt::RecordId,
-    engine::Durability,
     family::Family,
     high_water::Group,
+    op::Op,
     record::{self, Kind, Problem},
     records::{ReadError, Records},
-    writer::{Op, WriteFailed},
+    writer::{Durability, WriteFailed},
 };
 
 /// Names that nobody else may use begin so.
@@ -25,7 +25,7 @@ const RESERVED: &str = "storage.";
 
 /// The name of the record that says how the whole database is laid out.
 pub(crate) const FORMAT: &str = "storage.format";
-/// The name of the record that counts the synced groups.
+/// The name of the record that says which group of the journal the database has come to.
 pub(crate) const GROUP: &str = "storage.group";
 /// Longest name in bytes: it names a record, it is no document.
 pub const MAX_NAME_BYTES: usize = 128;
@@ -107,7 +107,7 @@ pub(crate) fn read(records: &Records, name: &str) -> Result<Option<Vec<u8>>, Rea
     })
 }
 
-/// The last synced group that is in the database.
+/// The last group that is in the database.
 pub(crate) fn read_group(records: &Records) -> Result<Group, ReadError> {
     let record = RecordId::Meta {
         name: GROUP.to_owned(),

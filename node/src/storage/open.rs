@@ -10,27 +10,30 @@ use std::{
     sync::Arc,
 };
 
-use rocksdb::WriteBatch;
-
 use super::{
     Shared, Storage,
     claim::Claims,
     corrupt::Damage,
-    engine::{Durability, Engine, EngineError},
+    engine::{Engine, EngineError},
     family::Family,
-    high_water::{self, Group, HighWater},
+    high_water::{self, HighWater},
+    journal::{Journal, JournalError},
     meta_record,
+    op::Op,
     records::{ReadError, Records},
     stats::StorageStats,
     writer::Writer,
 };
 
-/// The layout of the whole database: column families and keys. A node opens only this one.
-const FORMAT: u32 = 1;
+/// The layout of all of it: column families, keys, journal. A node opens only this one. Layout 1 had
+/// RocksDB's log instead of a journal.
+const FORMAT: u32 = 2;
 /// Held by the process that uses the directory.
 const LOCK_FILE: &str = "lock";
 /// Where the database is.
 const DATABASE_DIR: &str = "db";
+/// Where the journal is.
+const JOURNAL_DIR: &str = "journal";
 /// Where table files are written before the database adopts them. Emptied when opening.
 const SCRATCH_DIR: &str = "scratch";
 
@@ -62,13 +65,13 @@ pub enum OpenError {
     Damaged {
         /// The directory.
         path: PathBuf,
-        /// What the engine says.
-        source: EngineError,
+        /// What the engine or the journal says.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Writes that were acknowledged are not there.
     #[error(
-        "the database in {path} ends at write group {found}, but {acknowledged} was acknowledged: its \
-         write-ahead log was cut off or damaged. A node that has forgotten its votes must not vote \
+        "the journal in {path} ends at write group {found}, but {acknowledged} was acknowledged: it was \
+         cut off or damaged. A node that has forgotten its votes must not vote \
          again: have it removed from the cluster, empty its data directory, and start it again: it \
          then joins as a new node and fetches everything from its peers"
     )]
@@ -105,8 +108,8 @@ pub enum OpenError {
 }
 
 impl Storage {
-    /// Opens the storage in a directory, or creates it. Replays the write-ahead log, so it may take
-    /// some seconds after a crash. Blocks.
+    /// Opens the storage in a directory, or creates it. Replays the journal, so it may take some
+    /// seconds after a crash. Blocks.
     ///
     /// # Errors
     /// See [`OpenError`]. Nothing is repaired or cut off to avoid one.
@@ -130,6 +133,7 @@ impl Storage {
         let engine = Engine::open(&path, lock).map_err(|source| {
             let path = path.clone();
             if source.is_corruption() {
+                let source = Box::new(source);
                 OpenError::Damaged { path, source }
             } else {
                 OpenError::Engine { path, source }
@@ -140,14 +144,13 @@ impl Storage {
             damage: Damage::new(&path),
         };
         sync_dir(dir).map_err(io_error(dir))?;
-        check_format(&records, &path)?;
-        let (high_water, last) = check_end(&records, dir, &path)?;
+        let (journal, high_water) = replay(&records, dir, &path)?;
         let stats = Arc::new(StorageStats::default());
         let writer = Writer::start(
             Arc::clone(&records.engine),
             Arc::clone(&stats),
             high_water,
-            last,
+            journal,
         )
         .map_err(io_error(dir))?;
         let claims = Claims::default();
@@ -194,27 +197,70 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Checks that all that was acknowledged is there; gives the last synced group.
-fn check_end(records: &Records, dir: &Path, path: &Path) -> Result<(HighWater, Group), OpenError> {
+/// Brings the database up to date, and checks that all that was acknowledged is there.
+fn replay(records: &Records, dir: &Path, path: &Path) -> Result<(Journal, HighWater), OpenError> {
+    let engine_error = |source| OpenError::Engine {
+        path: path.to_path_buf(),
+        source,
+    };
+    let is_new = is_new(records, path)?;
     let (high_water, acknowledged) = HighWater::open(dir).map_err(|error| OpenError::Io {
         path: high_water::path(dir),
         source: io::Error::other(error),
     })?;
-    let found = meta_record::read_group(records)?;
-    match acknowledged {
-        Some(acknowledged) if acknowledged > found => Err(OpenError::LostWrites {
-            path: path.to_path_buf(),
+    let flushed = meta_record::read_group(records)?;
+    let directory = dir.join(JOURNAL_DIR);
+    let mut journal = Journal::open(&directory, flushed, |group, ops| {
+        let applied = records.engine.apply(group, ops.iter());
+        applied.map_err(engine_error)
+    })?;
+    let found = journal.written();
+    if let Some(acknowledged) = acknowledged.filter(|acknowledged| *acknowledged > found) {
+        return Err(OpenError::LostWrites {
+            path: directory,
             acknowledged: acknowledged.0,
             found: found.0,
-        }),
-        Some(_) | None => Ok((high_water, found)),
+        });
+    }
+    if is_new && meta_record::read(records, meta_record::FORMAT)?.is_none() {
+        let key = meta_record::FORMAT.as_bytes();
+        let value = meta_record::encode(key, &FORMAT.to_be_bytes());
+        let note = [Op::Put(Family::Meta, key.to_vec(), value)];
+        let noted = journal.append(note.iter());
+        let group = noted
+            .and_then(|group| journal.sync().map(|()| group))
+            .map_err(|source| OpenError::Io {
+                path: directory,
+                source,
+            })?;
+        records
+            .engine
+            .apply(group, note.iter())
+            .map_err(engine_error)?;
+        // A version that knows no journal is to find it too.
+        records.engine.flush().map_err(engine_error)?;
+    }
+    Ok((journal, high_water))
+}
+
+impl From<JournalError> for OpenError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Io { path, source } => Self::Io { path, source },
+            JournalError::Damaged { ref path, .. } | JournalError::Missing { ref path, .. } => {
+                Self::Damaged {
+                    path: path.clone(),
+                    source: Box::new(error),
+                }
+            }
+        }
     }
 }
 
-/// Checks the layout of an old database, and notes that of a new one.
-fn check_format(records: &Records, path: &Path) -> Result<(), OpenError> {
+/// Checks the layout of the database; true if it has none yet.
+fn is_new(records: &Records, path: &Path) -> Result<bool, OpenError> {
     match meta_record::read(records, meta_record::FORMAT)? {
-        Some(found) if found == FORMAT.to_be_bytes() => Ok(()),
+        Some(found) if found == FORMAT.to_be_bytes() => Ok(false),
         Some(found) => {
             let found = <[u8; 4]>::try_from(found.as_slice()).map_or_else(
                 |_| format!("{found:?}"),
@@ -225,20 +271,6 @@ fn check_format(records: &Records, path: &Path) -> Result<(), OpenError> {
                 found,
             })
         }
-        None => note_format(&records.engine).map_err(|source| OpenError::Engine {
-            path: path.to_path_buf(),
-            source,
-        }),
+        None => Ok(true),
     }
-}
-
-fn note_format(engine: &Engine) -> Result<(), EngineError> {
-    let key = meta_record::FORMAT.as_bytes();
-    let mut batch = WriteBatch::default();
-    batch.put_cf(
-        engine.handle(Family::Meta)?,
-        key,
-        meta_record::encode(key, &FORMAT.to_be_bytes()),
-    );
-    engine.write(batch, Durability::Synced)
 }

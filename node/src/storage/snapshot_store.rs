@@ -1,8 +1,8 @@
 //! The current snapshot of one shard, on disk.
 //!
 //! A new snapshot is written beside the old one as a table file of its own, which RocksDB adopts
-//! whole and durably: it passes neither through the write-ahead log nor through the memtables, so
-//! the logs' syncs do not wait for it. Then one synced record, the head, switches to it. Then the
+//! whole and durably: it passes neither through the journal nor through the memtables, so the logs'
+//! syncs do not wait for it. Then one synced record, the head, switches to it. Then the
 //! old one is removed.
 //!
 //! Invariant: after a crash at any point, [`SnapshotStore::load`] gives the old or the new snapshot
@@ -23,8 +23,9 @@ use super::{
     Shared,
     claim::Claim,
     corrupt::RecordId,
-    engine::{Durability, Engine},
+    engine::Engine,
     family::Family,
+    op::Op,
     record::Problem,
     records::{ReadError, Records, shard_range},
     sending::Sending,
@@ -33,7 +34,7 @@ use super::{
         encode_head, generation_key, head_key, parse_chunk_key,
     },
     stored_snapshot::StoredSnapshot,
-    writer::Op,
+    writer::Durability,
 };
 use crate::{
     crash::{self, Point},

@@ -14,17 +14,18 @@ use super::{
     claim::{AlreadyOpen, Claim, Part},
     committed_record,
     corrupt::RecordId,
-    engine::Durability,
     family::Family,
     log_reader::ShardLog,
     machine::empty,
-    meta_record, purged_record,
+    meta_record,
+    op::Op,
+    purged_record,
     record::Problem,
     records::{ReadError, shard_range},
     snapshot_record::{SnapshotHead, encode_head, head_key},
     snapshot_store::{self, Origin, store_chunks},
     vote_record,
-    writer::{Op, WriteFailed},
+    writer::{Durability, WriteFailed},
 };
 use crate::raft::types::{BatchBytes, Entry, LogId, Payload, SnapshotMeta, StoredMembership, Vote};
 

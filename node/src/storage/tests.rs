@@ -13,7 +13,7 @@ use bytes::Bytes;
 use lockstep_model::ShardId;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 
-use super::{LogStore, Storage, engine::Durability, family::Family};
+use super::{LogStore, Storage, family::Family};
 use crate::raft::types::{BatchBytes, Entry, LeaderId, LogId, Membership, Payload, PeerAddress};
 
 fn id(term: u64, index: u64) -> LogId {
@@ -84,7 +84,7 @@ impl Storage {
             Some(value) => batch.put_cf(engine.handle(family).unwrap(), key, value),
             None => batch.delete_cf(engine.handle(family).unwrap(), key),
         }
-        engine.write(batch, Durability::Synced).unwrap();
+        engine.write(batch).unwrap();
     }
 
     /// Flips the bits of one byte of a value.

@@ -1,6 +1,7 @@
 //! The one thread that writes: group commit for all shards of the node.
 //!
-//! Whatever waits is written as one batch and synced once, then acknowledged in order. While the
+//! Whatever waits is written to the journal as one group and synced once, then applied to the
+//! database and acknowledged in order. While the
 //! device syncs one group, the next gathers; so the more there is to do, the more each sync
 //! carries, and nobody waits for a timer.
 //!
@@ -18,14 +19,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rocksdb::WriteBatch;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    engine::{Durability, Engine, EngineError},
-    family::Family,
-    high_water::{Group, HighWater},
-    meta_record,
+    engine::{Engine, EngineError},
+    flusher::Flusher,
+    high_water::HighWater,
+    journal::Journal,
+    op::Op,
     stats::{GroupSize, StorageStats},
 };
 use crate::crash::{self, Point};
@@ -35,27 +36,13 @@ const QUEUE_REQUESTS: usize = 1_024;
 /// Most bytes in one group: bounds how long the first of it waits for the last.
 const MAX_GROUP_BYTES: usize = 4 << 20;
 
-/// A change of the database.
-#[derive(Debug)]
-pub(crate) enum Op {
-    /// Sets a key.
-    Put(Family, Vec<u8>, Vec<u8>),
-    /// Removes the keys from one up to and without another.
-    DeleteRange(Family, Vec<u8>, Vec<u8>),
-}
-
-impl Op {
-    const fn bytes(&self) -> usize {
-        match self {
-            Self::Put(_, first, second) | Self::DeleteRange(_, first, second) => {
-                first.len() + second.len()
-            }
-        }
-    }
-
-    const fn is_entry(&self) -> bool {
-        matches!(self, Self::Put(Family::Log, ..))
-    }
+/// When a write is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Durability {
+    /// With a later write that is synced; in the same order in any case.
+    Ordered,
+    /// Before it is acknowledged.
+    Synced,
 }
 
 /// What becomes of a request is told through this, on the writer's thread: it must be quick.
@@ -88,6 +75,9 @@ impl From<WriteFailed> for io::Error {
     }
 }
 
+/// Ends with the result of a last sync.
+pub(crate) type WriterThread = JoinHandle<Result<(), EngineError>>;
+
 enum Message {
     Write(Request),
     Stop,
@@ -96,23 +86,24 @@ enum Message {
 /// The handle to the writer thread. Dropping it writes what waits, and ends the thread.
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<WriterThread>>,
 }
 
 impl Writer {
-    /// Starts the thread. `last` is the last synced group in the database.
+    /// Starts the thread. The database has all that is in the journal.
     pub(crate) fn start(
         engine: Arc<Engine>,
         stats: Arc<StorageStats>,
         high_water: HighWater,
-        last: Group,
+        journal: Journal,
     ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_REQUESTS);
         let writing = Writing {
+            flusher: Flusher::new(Arc::clone(&engine)),
             engine,
             stats,
             high_water,
-            last,
+            journal,
             failed: None,
         };
         let thread = thread::Builder::new()
@@ -162,7 +153,7 @@ impl Writer {
     }
 
     /// Writes what waits, and takes no more. The thread is to be joined where blocking is allowed.
-    pub(crate) async fn stop(&self) -> Option<JoinHandle<()>> {
+    pub(crate) async fn stop(&self) -> Option<WriterThread> {
         // An error means that it has stopped already.
         let _ = self.queue.send(Message::Stop).await;
         self.thread.lock().take()
@@ -188,13 +179,16 @@ struct Writing {
     engine: Arc<Engine>,
     stats: Arc<StorageStats>,
     high_water: HighWater,
-    /// The last group that was synced.
-    last: Group,
+    journal: Journal,
+    flusher: Flusher,
     failed: Option<EngineError>,
 }
 
 impl Writing {
-    fn run(mut self, mut waiting: mpsc::Receiver<Message>) {
+    fn run(mut self, mut waiting: mpsc::Receiver<Message>) -> Result<(), EngineError> {
+        if self.journal.has_old() {
+            self.flusher.begin()?;
+        }
         let mut messages = Vec::with_capacity(QUEUE_REQUESTS);
         while waiting.blocking_recv_many(&mut messages, QUEUE_REQUESTS) > 0 {
             let mut group = Vec::with_capacity(messages.len());
@@ -217,6 +211,10 @@ impl Writing {
             }
             self.commit(group, size);
         }
+        match self.failed {
+            Some(error) => Err(error),
+            None => self.journal.sync().map_err(journal_failed),
+        }
     }
 
     fn commit(&mut self, group: Vec<Request>, size: GroupSize) {
@@ -225,7 +223,7 @@ impl Writing {
         }
         let result = match &self.failed {
             Some(error) => Err(error.clone()),
-            None => self.write(&group, size),
+            None => self.write(&group, size).and_then(|()| self.make_room()),
         };
         if let Err(error) = &result {
             self.stats.failed(group.len());
@@ -240,45 +238,46 @@ impl Writing {
     }
 
     fn write(&mut self, group: &[Request], size: GroupSize) -> Result<(), EngineError> {
-        let mut batch = WriteBatch::default();
-        for op in group.iter().flat_map(|request| &request.ops) {
-            match op {
-                Op::Put(family, key, value) => {
-                    batch.put_cf(self.engine.handle(*family)?, key, value);
-                }
-                Op::DeleteRange(family, from, to) => {
-                    batch.delete_range_cf(self.engine.handle(*family)?, from, to);
-                }
-            }
-        }
+        let ops = || group.iter().flat_map(|request| &request.ops);
         let synced = group
             .iter()
             .any(|request| request.durability == Durability::Synced);
+        if !synced && ops().next().is_none() {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        let number = self.journal.append(ops()).map_err(journal_failed)?;
         if size.entries > 0 {
             crash::point(Point::LogAppendBeforeSync);
         }
-        let begin = Instant::now();
         if synced {
-            self.write_synced(batch)?;
-        } else if !batch.is_empty() {
-            self.engine.write(batch, Durability::Ordered)?;
+            self.journal.sync().map_err(journal_failed)?;
+            self.high_water
+                .reached(number)
+                .map_err(|error| EngineError::HighWater(error.to_string()))?;
         }
         self.stats.wrote(size, synced.then(|| begin.elapsed()));
+        self.engine.apply(number, ops())?;
         if size.entries > 0 {
             crash::point(Point::LogAppendAfterSync);
         }
         Ok(())
     }
 
-    fn write_synced(&mut self, mut batch: WriteBatch) -> Result<(), EngineError> {
-        let number = self.last.next();
-        let key = meta_record::GROUP.as_bytes();
-        let value = meta_record::encode(key, &number.0.to_be_bytes());
-        batch.put_cf(self.engine.handle(Family::Meta)?, key, value);
-        self.engine.write(batch, Durability::Synced)?;
-        self.last = number;
-        self.high_water
-            .reached(number)
-            .map_err(|error| EngineError::HighWater(error.to_string()))
+    /// Keeps the journal from growing without bound.
+    fn make_room(&mut self) -> Result<(), EngineError> {
+        if let Some(flushed) = self.flusher.ended(self.journal.is_full()) {
+            flushed?;
+            self.journal.release().map_err(journal_failed)?;
+        }
+        if self.journal.is_full() {
+            self.journal.rotate().map_err(journal_failed)?;
+            self.flusher.begin()?;
+        }
+        Ok(())
     }
+}
+
+fn journal_failed(error: io::Error) -> EngineError {
+    EngineError::Journal(error.to_string())
 }

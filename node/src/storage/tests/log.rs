@@ -19,10 +19,10 @@ use crate::{
     raft::types::{Entry, LogId, TypeConfig, Vote},
     storage::{
         LogReader, LogStore, MAX_READ_BYTES, Storage,
-        engine::Durability,
         family::Family,
         high_water,
-        writer::{Op, WriteFailed},
+        op::Op,
+        writer::{Durability, WriteFailed},
     },
 };
 

@@ -2,15 +2,24 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use openraft::{RaftLogReader, storage::RaftLogStorage};
+use lockstep_model::Effect;
+use openraft::{
+    RaftLogReader,
+    storage::{RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine},
+};
+use tempfile::TempDir;
 
 use super::{SHARD, all, append, batch, blank, id, open};
 use crate::{
     raft::types::{LeaderId, Vote},
-    storage::{OpenError, OpenShardError, Storage, family::Family, meta_record},
+    storage::{
+        EffectSink, MachineStore, OpenError, OpenShardError, Storage, family::Family, meta_record,
+    },
 };
 
 #[tokio::test]
@@ -108,115 +117,139 @@ async fn a_dropped_shard_is_gone_and_others_stay() {
     );
 }
 
-/// The write-ahead log that is written to.
-fn last_wal(dir: &Path) -> PathBuf {
-    fs::read_dir(dir.join("db"))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .max()
-        .unwrap()
+/// The directory of a node that was killed: all files as they are while it is open.
+fn killed(dir: &Path) -> TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to);
+            } else {
+                fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+    let copied = tempfile::tempdir().unwrap();
+    copy(dir, copied.path());
+    copied
 }
 
-async fn ten_entries(dir: &Path) {
-    let storage = open(dir);
+/// The segment that was written to.
+fn active(dir: &Path) -> PathBuf {
+    let files = fs::read_dir(dir.join("journal")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths.max().unwrap()
+}
+
+/// A node that wrote ten entries, each by itself, and was killed.
+async fn ten_entries() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
     let mut log = storage.log_store(SHARD).await.unwrap();
     for index in 0..10 {
         append(&mut log, vec![batch(1, index, &[b'x'; 100])]).await;
     }
+    killed(dir.path())
+}
+
+/// Where the frames of a segment are, as the format says.
+fn frames(bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut frames = Vec::new();
+    let mut at = 0;
+    while bytes[at + 15] != 0 {
+        let payload = u32::from_be_bytes(bytes[at + 4..at + 8].try_into().unwrap());
+        frames.push(at..at + 32 + payload as usize);
+        at = frames.last().unwrap().end;
+    }
+    frames
 }
 
 #[tokio::test]
-async fn a_write_that_a_crash_cut_short_is_dropped_and_nothing_else() {
-    let dir = tempfile::tempdir().unwrap();
-    ten_entries(dir.path()).await;
-    let wal = last_wal(dir.path());
-    let bytes = fs::read(&wal).unwrap();
+async fn what_was_acknowledged_before_a_kill_is_there_and_a_write_cut_short_is_not() {
+    let dir = ten_entries().await;
+    let path = active(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let last = frames(&bytes).pop().unwrap();
     // As if the last group were being written once more.
-    let begun = &bytes[bytes.len() - 150..bytes.len() - 5];
-    let begun = [&[1, 2, 3, 4, 200, 0, 1], begun].concat();
-    fs::write(&wal, [&bytes[..], &begun].concat()).unwrap();
+    let begun = bytes[last.start..last.end - 5].to_vec();
+    bytes[last.end..last.end + begun.len()].copy_from_slice(&begun);
+    fs::write(&path, bytes).unwrap();
     let storage = open(dir.path());
     let mut log = storage.log_store(SHARD).await.unwrap();
     assert_eq!(all(&mut log).await.len(), 10);
 }
 
 #[tokio::test]
-async fn acknowledged_writes_that_the_write_ahead_log_has_lost_are_missed() {
-    for cut in [1, 5, 200, 1_000] {
-        let dir = tempfile::tempdir().unwrap();
-        ten_entries(dir.path()).await;
-        let wal = last_wal(dir.path());
-        let length = fs::metadata(&wal).unwrap().len();
-        fs::File::options()
-            .write(true)
-            .open(&wal)
-            .unwrap()
-            .set_len(length - cut)
-            .unwrap();
+async fn any_changed_byte_of_the_journal_is_noticed() {
+    let dir = ten_entries().await;
+    let frames = frames(&fs::read(active(dir.path())).unwrap());
+    assert!(frames.len() > 10, "each append has a frame");
+    let heads = frames
+        .iter()
+        .flat_map(|frame| frame.start..frame.start + 32);
+    let end = frames.last().unwrap().end;
+    for at in heads.chain((0..end).step_by(97)) {
+        let damaged = killed(dir.path());
+        let path = active(damaged.path());
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 0x10;
+        fs::write(&path, &bytes).unwrap();
+        let opened = Storage::open(damaged.path());
+        let refused = matches!(
+            opened,
+            Err(OpenError::Damaged { .. } | OpenError::LostWrites { .. })
+        );
+        assert!(refused, "byte {at} of {end}: {opened:?}");
+        assert_eq!(fs::read(&path).unwrap(), bytes, "it is left as it is");
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_writes_that_the_journal_has_lost_are_missed() {
+    let whole = ten_entries().await;
+    let frames = frames(&fs::read(active(whole.path())).unwrap());
+    let ends = frames.iter().map(|frame| frame.end - 1);
+    for length in [0, 1].into_iter().chain(ends) {
+        let dir = killed(whole.path());
+        let file = fs::File::options().write(true).open(active(dir.path()));
+        file.unwrap().set_len(length as u64).unwrap();
         let error = Storage::open(dir.path()).unwrap_err();
-        assert!(
-            matches!(error, OpenError::LostWrites { .. }),
-            "cut by {cut}: {error}"
+        let missed = matches!(
+            error,
+            OpenError::LostWrites { .. } | OpenError::Damaged { .. }
         );
+        assert!(missed, "cut to {length}: {error}");
     }
+    fs::remove_dir_all(whole.path().join("journal")).unwrap();
+    let error = Storage::open(whole.path()).unwrap_err();
+    assert!(matches!(error, OpenError::LostWrites { .. }), "{error}");
 }
 
+/// Chunks do not pass through the journal: a deletion in it must not reach those that came later.
 #[tokio::test]
-async fn any_changed_byte_of_the_write_ahead_log_is_noticed() {
-    let dir = tempfile::tempdir().unwrap();
-    ten_entries(dir.path()).await;
-    let wal = last_wal(dir.path());
-    let bytes = fs::read(&wal).unwrap();
-    let database: Vec<_> = fs::read_dir(dir.path().join("db"))
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect();
-    // The headers of all records (checksum, length, type), and some of what is in them.
-    let mut headers = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        headers.extend(at..at + 7);
-        at += 7 + usize::from(u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]));
+async fn a_snapshot_made_after_its_shard_was_dropped_survives_a_kill() {
+    struct NoEffects;
+    impl EffectSink for NoEffects {
+        fn effects(&self, _: Vec<Effect>) {}
     }
-    assert!(headers.len() > 70, "each append has a record");
-    for at in headers.into_iter().chain((0..bytes.len()).step_by(97)) {
-        for (path, before) in &database {
-            fs::write(path, before).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    for _ in 0..2 {
+        storage.drop_shard(SHARD).await.unwrap();
+        for _ in 0..3 {
+            let machine = MachineStore::open(&storage, SHARD, Arc::new(NoEffects)).await;
+            let mut builder = machine.unwrap().get_snapshot_builder().await;
+            builder.build_snapshot().await.unwrap();
         }
-        let mut damaged = bytes.clone();
-        damaged[at] ^= 0x10;
-        fs::write(&wal, &damaged).unwrap();
-        let opened = Storage::open(dir.path());
-        assert!(
-            matches!(
-                opened,
-                Err(OpenError::Damaged { .. } | OpenError::LostWrites { .. })
-            ),
-            "byte {at} of {}: {opened:?}",
-            bytes.len()
-        );
     }
-}
-
-#[tokio::test]
-async fn damage_in_the_middle_of_the_write_ahead_log_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    ten_entries(dir.path()).await;
-    let wal = last_wal(dir.path());
-    let mut bytes = fs::read(&wal).unwrap();
-    let fifth = bytes
-        .windows(100)
-        .enumerate()
-        .filter(|(_, piece)| *piece == [b'x'; 100])
-        .nth(4);
-    let (at, _) = fifth.unwrap();
-    bytes[at + 50] ^= 1;
-    fs::write(&wal, &bytes).unwrap();
-    let error = Storage::open(dir.path()).unwrap_err();
-    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-    assert_eq!(fs::read(&wal).unwrap(), bytes, "it must be left as it is");
+    let killed = killed(dir.path());
+    let storage = open(killed.path());
+    storage.verify(SHARD).unwrap();
+    MachineStore::open(&storage, SHARD, Arc::new(NoEffects))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -225,12 +258,12 @@ async fn another_layout_is_refused() {
     {
         let storage = open(dir.path());
         let key = meta_record::FORMAT.as_bytes();
-        let newer = meta_record::encode(key, &2_u32.to_be_bytes());
+        let newer = meta_record::encode(key, &3_u32.to_be_bytes());
         storage.tamper(Family::Meta, key, |_| Some(newer));
     }
     let error = Storage::open(dir.path()).unwrap_err();
     assert!(
-        matches!(&error, OpenError::Format { found, .. } if found == "2"),
+        matches!(&error, OpenError::Format { found, .. } if found == "3"),
         "{error}"
     );
 }
