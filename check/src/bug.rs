@@ -3,6 +3,8 @@
 //! Each is one that such a system can be written with. They live here, around the model: the model
 //! itself stays as it serves.
 
+pub mod chase;
+
 use lockstep_model::{
     Answer, Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Outcome, Query,
     Refusal, Reply, Serial, SessionId, Timestamp, WaitEpoch, command::RequestId, query::HolderView,

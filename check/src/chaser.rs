@@ -1,14 +1,12 @@
 //! A node's search for deadlocks, one message at a time.
 //!
-//! It does what the node does: a [`Walk`] from the holders whom somebody waits for, in shards that the
-//! node leads; for each level first the homes are asked where sessions may wait, then those shards for
-//! whom; of a circle that was found every edge is asked for once more; then the victim's wait is
-//! aborted. Each question is answered on its own, at any later moment, or not at all.
+//! The model's own [`Chase`] says what to ask, what an answer means and whose wait to abort, as it does
+//! for a node. What is asked is answered here: each question on its own, at any later moment, or not
+//! at all.
 //!
-//! Invariant: nothing but answers and the walk's own memory decides what it does. What is known of
-//! the moment at which the second pass begins is for the witness alone.
-
-mod questions;
+//! Invariant: nothing but answers and the chase's own memory decides what it does, and the
+//! [mistakes](bug::chase) that are planted around it. What is known of the moment at which the second
+//! pass begins is for the witness alone.
 
 use std::{
     collections::BTreeSet,
@@ -18,18 +16,17 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Command, NodeId, Party, Query, ShardId, Timestamp, WaitEpoch,
-    deadlock::{Edge, Walk, victim},
+    Answer, NodeId, Party, SessionId, ShardId, Timestamp, WaitEpoch,
+    deadlock::{Chase, Edge, Question},
     shard::Shard,
 };
 
-use self::questions::{Heard, Question, blocked, to_confirm, to_homes, to_shards};
 use crate::{
-    bug::Bug,
+    bug,
     cluster::Cluster,
     message::Message,
     scenario::Scenario,
-    truth::{has_wait, is_closed},
+    truth::is_closed,
     witness::{Mark, circle_of},
 };
 
@@ -45,13 +42,27 @@ pub enum Chaser {
     Walks(Arc<Pursuit>),
 }
 
-/// A walk and where it stands. Compared by a hash of what it prints: a [`Walk`] is to be printed, and
+/// A chase and where it stands. Compared by a hash of what it prints: a [`Chase`] is to be printed, and
 /// not to be compared, and states are told apart by such hashes anyway.
 #[derive(Clone, Debug)]
 pub struct Pursuit {
-    walk: Walk,
-    stage: Stage,
+    chase: Chase,
+    /// What became of its questions, in their order.
+    heard: Vec<Heard>,
+    /// The abort whose answer it waits for.
+    abort: Option<Message>,
     hash: u64,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Heard {
+    /// Nothing so far.
+    Open,
+    /// It will never be answered.
+    Never,
+    /// It was answered.
+    Answer(Answer),
 }
 
 /// Takes in text for its hash alone.
@@ -62,18 +73,6 @@ impl fmt::Write for Printed {
         self.0.write(text.as_bytes());
         Ok(())
     }
-}
-
-#[derive(Clone, Debug)]
-enum Stage {
-    /// Asks the homes of the walk's frontier where their sessions may wait.
-    Homes(Vec<Question>),
-    /// Asks those shards for whom they wait.
-    Waits(Vec<Question>),
-    /// Asks for the edges of a circle once more.
-    Confirms(Vec<Edge>, Vec<Question>),
-    /// Waits for the answer of an abort.
-    Aborts(Vec<Edge>, Message),
 }
 
 /// Who answers a question.
@@ -102,57 +101,47 @@ impl Hash for Pursuit {
 }
 
 impl Pursuit {
-    fn new(walk: Walk, stage: Stage) -> Self {
+    fn new(chase: Chase, heard: Vec<Heard>, abort: Option<Message>) -> Self {
         let mut printed = Printed(DefaultHasher::new());
         // Writing to a hash cannot fail.
-        let _ = write!(printed, "{walk:?} {stage:?}");
+        let _ = write!(printed, "{chase:?} {heard:?} {abort:?}");
         let hash = printed.0.finish();
-        Self { walk, stage, hash }
+        Self {
+            chase,
+            heard,
+            abort,
+            hash,
+        }
     }
 
     /// The questions that are open: their places, and the shards that they are for.
     #[must_use]
     pub fn open(&self) -> Vec<(usize, ShardId)> {
-        let places = self.stage.questions().iter().enumerate();
-        places
-            .filter(|(_, question)| question.heard.is_none())
-            .map(|(place, question)| (place, question.shard))
+        let questions = questions(&self.chase).iter().zip(&self.heard).enumerate();
+        questions
+            .filter(|(_, (_, heard))| **heard == Heard::Open)
+            .map(|(place, (question, _))| (place, question.shard))
             .collect()
     }
 
     /// The abort whose answer it waits for.
     #[must_use]
     pub const fn abort(&self) -> Option<&Message> {
-        match &self.stage {
-            Stage::Aborts(_, abort) => Some(abort),
-            Stage::Homes(_) | Stage::Waits(_) | Stage::Confirms(..) => None,
-        }
+        self.abort.as_ref()
     }
 
     /// True if its questions are those of the second pass.
     #[must_use]
     pub const fn confirms(&self) -> bool {
-        matches!(self.stage, Stage::Confirms(..))
+        matches!(self.chase, Chase::Confirms(_))
     }
 }
 
-impl Stage {
-    fn questions(&self) -> &[Question] {
-        match self {
-            Self::Homes(questions) | Self::Waits(questions) | Self::Confirms(_, questions) => {
-                questions
-            }
-            Self::Aborts(..) => &[],
-        }
-    }
-
-    fn questions_mut(&mut self) -> &mut [Question] {
-        match self {
-            Self::Homes(questions) | Self::Waits(questions) | Self::Confirms(_, questions) => {
-                questions
-            }
-            Self::Aborts(..) => &mut [],
-        }
+fn questions(chase: &Chase) -> &[Question] {
+    match chase {
+        Chase::Looks(look) => look.questions(),
+        Chase::Confirms(confirm) => confirm.questions(),
+        Chase::Aborts(_) | Chase::Done => &[],
     }
 }
 
@@ -175,9 +164,8 @@ impl Cluster {
         if suspects.is_empty() || self.chasers.get(&node) != Some(&Chaser::Idle) {
             return false;
         }
-        let walk = Walk::new(suspects);
-        let stage = Stage::Homes(to_homes(scenario, &walk));
-        self.proceed(scenario, node, walk, stage);
+        let chase = Chase::begin(suspects, |session| home_of(scenario, session));
+        self.proceed(scenario, node, chase);
         true
     }
 
@@ -193,28 +181,31 @@ impl Cluster {
             return false;
         };
         let Pursuit {
-            walk, mut stage, ..
+            chase, mut heard, ..
         } = Pursuit::clone(pursuit);
-        let Some(question) = stage.questions_mut().get_mut(place) else {
+        let (Some(question), Some(at_place)) = (questions(&chase).get(place), heard.get_mut(place))
+        else {
             return false;
         };
+        *at_place = self.answer_of(scenario, question, answerer);
+        if heard.contains(&Heard::Open) {
+            self.walks(node, Pursuit::new(chase, heard, None));
+        } else {
+            self.conclude(scenario, node, chase, heard);
+        }
+        true
+    }
+
+    fn answer_of(&self, scenario: &Scenario, question: &Question, answerer: Answerer) -> Heard {
         let site = self.sites.get(&question.shard);
         let replica = match answerer {
             Answerer::Leader => site.map(|site| &site.replica),
             Answerer::Deposed => site.and_then(|site| site.deposed.as_ref()),
             Answerer::Nobody => None,
         };
-        let waits_only = scenario.bug == Some(Bug::ConfirmsWaitsOnly);
-        question.heard = Some(match (replica, &question.query) {
-            (Some(replica), Query::Stand { edges }) if waits_only => {
-                let stands = |edge: &Edge| has_wait(replica, &edge.wait);
-                Heard::Answer(Answer::Stand(edges.iter().all(stands)))
-            }
-            (Some(replica), query) => Heard::Answer(replica.query(query)),
-            (None, _) => Heard::Nothing,
-        });
-        self.proceed(scenario, node, walk, stage);
-        true
+        replica.map_or(Heard::Never, |replica| {
+            Heard::Answer(bug::chase::answer(replica, &question.query, scenario.bug))
+        })
     }
 
     /// A node hears nothing of its abort, and goes on.
@@ -222,11 +213,10 @@ impl Cluster {
         let Some(Chaser::Walks(pursuit)) = self.chasers.get(&node) else {
             return false;
         };
-        let Pursuit { walk, stage, .. } = Pursuit::clone(pursuit);
-        let Stage::Aborts(circle, _) = stage else {
+        let Chase::Aborts(abort) = pursuit.chase.clone() else {
             return false;
         };
-        self.aborted(scenario, node, walk, &circle);
+        self.proceed(scenario, node, abort.over());
         true
     }
 
@@ -235,99 +225,75 @@ impl Cluster {
         let nodes: Vec<NodeId> = self.chasers.keys().copied().collect();
         for node in nodes {
             if let Some(Chaser::Walks(pursuit)) = self.chasers.get(&node)
-                && let Stage::Aborts(own, _) = &pursuit.stage
-                && own == circle
+                && let Chase::Aborts(abort) = &pursuit.chase
+                && abort.cycle() == circle
             {
-                let walk = pursuit.walk.clone();
-                self.aborted(scenario, node, walk, circle);
+                let abort = abort.clone();
+                self.proceed(scenario, node, abort.over());
             }
         }
     }
 
-    fn aborted(&mut self, scenario: &Scenario, node: NodeId, mut walk: Walk, circle: &[Edge]) {
-        if let Some(wait) = victim(circle) {
-            walk.forget(wait);
-        }
-        let next = self.conclude(scenario, node, &walk);
-        self.walks(node, walk, next);
-    }
-
-    /// Goes on until an answer is needed.
-    fn proceed(&mut self, scenario: &Scenario, node: NodeId, mut walk: Walk, stage: Stage) {
-        let mut next = Some(stage);
-        while let Some(stage) = next {
-            if stage.questions().iter().any(|q| q.heard.is_none()) {
-                next = Some(stage);
-                break;
+    /// No question of a step is open any more.
+    fn conclude(&mut self, scenario: &Scenario, node: NodeId, chase: Chase, heard: Vec<Heard>) {
+        let answers = heard.into_iter().map(|heard| match heard {
+            Heard::Answer(answer) => Some(answer),
+            Heard::Open | Heard::Never => None,
+        });
+        let next = match chase {
+            Chase::Looks(look) => look.heard(answers, |session| home_of(scenario, session)),
+            Chase::Confirms(confirm) => {
+                let next = confirm.heard(answers);
+                if !matches!(next, Chase::Aborts(_)) {
+                    Arc::make_mut(&mut self.witness).mark(scenario, Mark::SuspicionDispelled);
+                }
+                next
             }
-            next = match stage {
-                Stage::Homes(homes) => Some(Stage::Waits(to_shards(&walk, homes))),
-                Stage::Waits(questions) => {
-                    walk.learn(blocked(questions));
-                    if walk.frontier().is_empty() {
-                        self.conclude(scenario, node, &walk)
-                    } else {
-                        Some(Stage::Homes(to_homes(scenario, &walk)))
-                    }
-                }
-                Stage::Confirms(circle, questions) => {
-                    if questions.iter().all(Question::is_confirmed) {
-                        self.abort(scenario, node, circle)
-                    } else {
-                        Arc::make_mut(&mut self.witness).mark(scenario, Mark::SuspicionDispelled);
-                        for edge in &circle {
-                            walk.forget(&edge.wait);
-                        }
-                        self.conclude(scenario, node, &walk)
-                    }
-                }
-                Stage::Aborts(..) => {
-                    next = Some(stage);
-                    break;
-                }
-            };
-        }
-        self.walks(node, walk, next);
+            step @ (Chase::Aborts(_) | Chase::Done) => step,
+        };
+        self.proceed(scenario, node, next);
     }
 
-    fn walks(&mut self, node: NodeId, walk: Walk, stage: Option<Stage>) {
-        let chaser = match stage {
-            Some(stage) => Chaser::Walks(Arc::new(Pursuit::new(walk, stage))),
-            None => Chaser::Idle,
-        };
-        self.chasers.insert(node, chaser);
+    /// Begins with a step, and goes on until an answer is needed.
+    fn proceed(&mut self, scenario: &Scenario, node: NodeId, step: Chase) {
+        let mut heard = vec![Heard::Open; questions(&step).len()];
+        let mut sent = None;
+        match &step {
+            Chase::Looks(_) => {}
+            Chase::Confirms(confirm) => {
+                if is_closed(self, confirm.cycle()) {
+                    Arc::make_mut(&mut self.witness).closed(circle_of(confirm.cycle()));
+                }
+                if let Some(answers) = bug::chase::believed(confirm, scenario.bug) {
+                    heard = answers.into_iter().map(Heard::Answer).collect();
+                }
+            }
+            Chase::Aborts(abort) => {
+                let site = |shard| self.sites.get(&shard);
+                let leads = |shard| site(shard).is_some_and(|site| site.leader == node);
+                let message = bug::chase::message(abort, leads, scenario.bug);
+                self.send(message.clone());
+                sent = Some(message);
+            }
+            Chase::Done => {
+                self.chasers.insert(node, Chaser::Idle);
+                return;
+            }
+        }
+        if sent.is_none() && !heard.contains(&Heard::Open) {
+            self.conclude(scenario, node, step, heard);
+        } else {
+            self.walks(node, Pursuit::new(step, heard, sent));
+        }
     }
 
-    /// The first pass is over: the second one begins, if there is a circle.
-    fn conclude(&mut self, scenario: &Scenario, node: NodeId, walk: &Walk) -> Option<Stage> {
-        let circle = walk.cycle()?;
-        if is_closed(self, &circle) {
-            Arc::make_mut(&mut self.witness).closed(circle_of(&circle));
-        }
-        if scenario.bug == Some(Bug::SkipsSecondPass) {
-            return self.abort(scenario, node, circle);
-        }
-        let questions = to_confirm(&circle);
-        Some(Stage::Confirms(circle, questions))
+    fn walks(&mut self, node: NodeId, pursuit: Pursuit) {
+        self.chasers.insert(node, Chaser::Walks(Arc::new(pursuit)));
     }
+}
 
-    /// Has the victim give way.
-    fn abort(&mut self, scenario: &Scenario, node: NodeId, circle: Vec<Edge>) -> Option<Stage> {
-        let led_here = |edge: &&Edge| {
-            let site = self.sites.get(&edge.wait.shard);
-            site.is_some_and(|site| site.leader == node)
-        };
-        let own = circle.iter().find(led_here).map(|edge| &edge.wait);
-        let own = own.filter(|_| scenario.bug == Some(Bug::OwnVictim));
-        let wait = own.or_else(|| victim(&circle))?;
-        let abort = Command::AbortWait {
-            session: wait.party.session,
-            serial: wait.serial,
-            epoch: wait.epoch,
-            cycle: circle.clone(),
-        };
-        let abort = Message::new(wait.shard, abort);
-        self.send(abort.clone());
-        Some(Stage::Aborts(circle, abort))
-    }
+/// A session that is in no plan has no home: its question stays without an answer.
+fn home_of(scenario: &Scenario, session: SessionId) -> ShardId {
+    let plan = scenario.sessions.get(&session);
+    plan.map_or(ShardId::META, |plan| plan.home)
 }

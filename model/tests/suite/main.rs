@@ -11,6 +11,8 @@ mod arbitrary;
 #[cfg(test)]
 mod barriers;
 #[cfg(test)]
+mod chase;
+#[cfg(test)]
 mod deadlocks;
 #[cfg(test)]
 mod format;
