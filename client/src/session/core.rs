@@ -195,7 +195,10 @@ impl Core {
             return;
         }
         match message.response {
-            Some(Response::Attached(_)) => self.links.attached(link),
+            Some(Response::Attached(_)) => {
+                self.links.attached(link);
+                self.move_to_leaders(now);
+            }
             Some(Response::KeptAlive(kept)) => {
                 if let Some(sent) = self.links.kept_alive(link, kept.nonce) {
                     self.lease.confirm(sent, Duration::from_millis(kept.ttl_ms));
@@ -231,25 +234,42 @@ impl Core {
     pub(super) fn follow(&mut self, placement: Arc<Placement>, now: Instant) {
         let before = std::mem::replace(&mut self.placement, placement);
         self.links.forget_others(&self.placement);
-        let moved = |pending: &Pending| match pending.place {
-            Place::On(link) => self
-                .links
-                .misplaced(&self.placement, &pending.key, link, now),
-            Place::At(_) => {
-                let leader = self.placement.leader_of(&pending.key);
-                leader.is_some() && leader != before.leader_of(&pending.key)
-            }
+        let elected = |pending: &Pending| {
+            let leader = self.placement.leader_of(&pending.key);
+            leader.is_some() && leader != before.leader_of(&pending.key)
         };
-        let moved: Vec<u64> = self
+        let waiting = self
             .pending
             .iter()
-            .filter(|(_, pending)| moved(pending))
-            .map(|(serial, _)| *serial)
-            .collect();
+            .filter(|(_, pending)| matches!(pending.place, Place::At(_)) && elected(pending));
+        let waiting: Vec<u64> = waiting.map(|(serial, _)| *serial).collect();
+        for serial in waiting {
+            self.dispatch(serial, now);
+        }
+        self.move_to_leaders(now);
+        self.sweep(now);
+    }
+
+    /// Sends operations that are on other streams to their leaders, where there is one open.
+    fn move_to_leaders(&mut self, now: Instant) {
+        let Self {
+            links,
+            placement,
+            lease,
+            pending,
+            ..
+        } = self;
+        let mut moved = Vec::new();
+        for (serial, pending) in pending.iter() {
+            if let Place::On(link) = pending.place
+                && links.misplaced(placement, &pending.key, link, lease, now)
+            {
+                moved.push(*serial);
+            }
+        }
         for serial in moved {
             self.dispatch(serial, now);
         }
-        self.sweep(now);
     }
 
     /// Does what is due: loss, retries, deadlines, keep-alives. Returns when to look again; none

@@ -1,7 +1,9 @@
 //! The streams of a session: one for each node that it talks to, opened when first needed.
 //!
 //! Invariant: every stream starts with an attach and a keep-alive, and one whose keep-alive is
-//! not answered in time is given up; its node is left alone for a growing, bounded pause.
+//! not answered in time is given up; its node is left alone for a growing, bounded pause. Nothing
+//! waits for a stream to open while another is open: a node's address may lead nowhere any more, and
+//! any node serves any request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,7 +89,8 @@ impl Links {
     }
 
     /// The stream for a key: to its leader unless that is left alone at present, else one that is
-    /// open, else one to any node, else one that is open to a node that is left alone.
+    /// open, else one to any node, else one that is open to a node that is left alone. While the
+    /// one to the leader is being opened, another that is open.
     pub(super) fn choose(
         &mut self,
         placement: &Placement,
@@ -95,15 +98,19 @@ impl Links {
         lease: &Lease,
         now: Instant,
     ) -> Option<LinkId> {
-        if let Some(leader) = placement.leader_of(key)
-            && !self.is_avoided(leader, now)
-        {
-            return Some(self.to(leader, lease, now));
+        let leader = placement.leader_of(key);
+        let leader = leader.filter(|leader| !self.is_avoided(leader, now));
+        let direct = leader.map(|leader| self.to(leader, lease, now));
+        if let Some(direct) = direct.filter(|direct| self.is_attached(*direct)) {
+            return Some(direct);
         }
         let usable = |link: &&Link| !self.broken.contains(&link.id);
         let wanted = |link: &&Link| usable(link) && !self.is_avoided(&link.address, now);
         let attached = self.open.iter().filter(wanted).find(|link| link.attached);
-        if let Some(link) = attached.or_else(|| self.open.iter().find(wanted)) {
+        if let Some(id) = attached.map(|link| link.id).or(direct) {
+            return Some(id);
+        }
+        if let Some(link) = self.open.iter().find(wanted) {
             return Some(link.id);
         }
         let mut others = placement.candidates(key).into_iter();
@@ -114,17 +121,21 @@ impl Links {
         self.open.iter().find(usable).map(|link| link.id)
     }
 
-    /// True if the key's leader is known, can be reached, and is not where this stream goes.
+    /// True if the stream to the key's leader is open, and not this one. Opens it if there is none.
     pub(super) fn misplaced(
-        &self,
+        &mut self,
         placement: &Placement,
         key: &Key,
         on: LinkId,
+        lease: &Lease,
         now: Instant,
     ) -> bool {
-        placement.leader_of(key).is_some_and(|leader| {
-            !self.is_avoided(leader, now) && self.address(on).is_some_and(|at| at != leader)
-        })
+        let leader = placement.leader_of(key);
+        let Some(leader) = leader.filter(|leader| !self.is_avoided(leader, now)) else {
+            return false;
+        };
+        let direct = self.to(leader, lease, now);
+        direct != on && self.is_attached(direct)
     }
 
     /// When a node may be tried again, if all are left alone.
@@ -242,6 +253,10 @@ impl Links {
     fn address(&self, id: LinkId) -> Option<&Address> {
         let link = self.open.iter().find(|link| link.id == id)?;
         Some(&link.address)
+    }
+
+    fn is_attached(&self, id: LinkId) -> bool {
+        self.open.iter().any(|link| link.id == id && link.attached)
     }
 
     fn is_avoided(&self, address: &Address, now: Instant) -> bool {

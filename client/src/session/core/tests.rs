@@ -1,6 +1,10 @@
 //! The core of a session, step by step: its streams are read here, and time is what a test says.
 
-use lockstep_model::id::{FencingToken, LockName};
+use lockstep_model::{
+    id::{FencingToken, LockName},
+    ring::RING_VERSION,
+};
+use lockstep_proto::cluster::v1::{NodeEndpoint, ShardPlacement, WatchPlacementResponse};
 use lockstep_proto::lock::v1::{
     AcquireOperation, Downgraded, Grant, Grants, LockMode, LockSpec, Operation, OperationError,
     OperationResult, Released, StreamAttached, StreamKeptAlive, UpgradeOperation,
@@ -464,12 +468,9 @@ fn releases_wait_for_room_and_go_before_anything_new() {
     assert_eq!(rig.core.permits.available_permits(), 1);
 }
 
-#[test]
-fn an_operation_without_a_leader_is_sent_as_soon_as_there_is_one() {
-    use lockstep_model::ring::RING_VERSION;
-    use lockstep_proto::cluster::v1::{NodeEndpoint, ShardPlacement, WatchPlacementResponse};
-
-    let led_by = |leader| WatchPlacementResponse {
+/// Two nodes, one of which leads all shards; 0 for none.
+fn led_by(leader: u64) -> Arc<Placement> {
+    let news = WatchPlacementResponse {
         cluster_id: String::new(),
         nodes: (1..=2)
             .map(|node_id| NodeEndpoint {
@@ -486,19 +487,53 @@ fn an_operation_without_a_leader_is_sent_as_soon_as_there_is_one() {
             .collect(),
         ring_version: RING_VERSION,
     };
+    Arc::new(Placement::unknown(&[]).learnt(&news, &[]))
+}
+
+#[test]
+fn an_operation_without_a_leader_is_sent_as_soon_as_there_is_one() {
     let mut rig = Rig::new(1);
-    let placement = |leader| Arc::new(Placement::unknown(&[]).learnt(&led_by(leader), &[]));
-    rig.core.follow(placement(0), rig.now);
+    rig.core.follow(led_by(0), rig.now);
     let (serial, _answer) = rig.submit(acquire(), None);
     rig.sent();
     rig.answer(
         serial,
         refused(tonic::Code::Unavailable, "NO_LEADER", 60_000),
     );
-    rig.core.follow(placement(2), rig.now);
+    rig.core.follow(led_by(2), rig.now);
     let sent = rig.sent();
     assert_eq!(operations(&sent), [(serial, serial)]);
     assert_eq!(rig.latest().address, Address::parse("node-2:7400").unwrap());
+}
+
+/// The leader's address may lead nowhere, and be dialled for seconds.
+#[test]
+fn nothing_waits_for_a_stream_to_the_leader_while_another_is_open() {
+    let mut rig = Rig::new(1);
+    rig.core.follow(led_by(1), rig.now);
+    rig.submit(acquire(), None);
+    rig.attach();
+    rig.sent();
+    rig.core.follow(led_by(2), rig.now);
+    rig.opened.extend(rig.core.take_openings());
+    assert_eq!(rig.opened.len(), 2, "that to the leader is being opened");
+    let leader = rig.opened.pop().unwrap();
+    rig.submit(acquire(), None);
+    assert_eq!(
+        operations(&rig.sent()),
+        [(2, 1)],
+        "what is new does not wait"
+    );
+    rig.opened.push(leader);
+    assert_eq!(operations(&rig.sent()), []);
+    rig.attach();
+    assert_eq!(
+        operations(&rig.sent()),
+        [(1, 1), (2, 1)],
+        "once it is open, what is pending follows"
+    );
+    let (third, _answer) = rig.submit(acquire(), None);
+    assert_eq!(operations(&rig.sent()), [(third, 1)]);
 }
 
 #[test]
