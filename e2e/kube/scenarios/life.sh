@@ -32,6 +32,25 @@ scenario_lock() {
     check 'a lock is taken from a pod' cli demo lock run hello -- lockstepctl --endpoints demo:7400 lock show hello
 }
 
+scenario_plugin() {
+    if [[ ! -x $PLUGIN ]]; then
+        skip 'plugin: PLUGIN names no program'
+        return
+    fi
+    check 'plugin: the status comes through the API server' plugin_status
+    # shellcheck disable=SC2016 # the command below expands it
+    check 'plugin: a lock is held while a command runs here' \
+        plugin lock run nightly -- sh -c 'test "$LOCKSTEP_TOKEN" -gt 0'
+    check 'plugin: exit codes are those of lockstepctl' plugin_fails
+}
+plugin() { timeout 60 "$PLUGIN" --namespace "$namespace" --cluster demo "$@"; }
+plugin_status() { [[ $(plugin status --output json | jq '.nodes | length') == 3 ]]; }
+plugin_fails() {
+    local code=0
+    plugin lock run nightly -- sh -c 'exit 42' || code=$?
+    ((code == 42))
+}
+
 scenario_stop() {
     patch_cluster demo '{"state":"Stopped"}'
     await 120 'demo has stopped' podless
