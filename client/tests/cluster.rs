@@ -100,6 +100,23 @@ async fn operations_go_to_the_leader_of_their_shard() {
     assert!(fake.state().stream_count() <= 3, "one stream a node");
 }
 
+/// As through a tunnel, where the other nodes' addresses mean nothing.
+#[tokio::test]
+async fn a_client_that_is_told_so_keeps_to_its_endpoints() {
+    let fake = FakeCluster::start(3).await;
+    fake.lead(2);
+    let config = ClientConfig {
+        only_endpoints: true,
+        ..ClientConfig::new(fake.endpoints().into_iter().take(1))
+    };
+    let session = session(&Client::connect(config).await.unwrap()).await;
+    for _ in 0..20 {
+        let guard = session.lock("a").acquire().await.unwrap();
+        guard.release().await.unwrap();
+    }
+    assert!(fake.state().seen.iter().all(|seen| seen.node == 1));
+}
+
 #[tokio::test]
 async fn a_waiting_acquisition_follows_its_shard_to_the_new_leader() {
     let fake = FakeCluster::start(2).await;
