@@ -10,7 +10,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -32,13 +32,13 @@ pub(super) struct Found {
 }
 
 /// A segment's file, read.
-struct Read {
+struct Content {
     generation: Generation,
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-impl Read {
+impl Content {
     fn open(dir: &Path, generation: Generation) -> Result<Self, JournalError> {
         let path = segment::path(dir, generation);
         let bytes = fs::read(&path).map_err(failed(&path))?;
@@ -51,15 +51,6 @@ impl Read {
 
     fn frame(&self, at: usize) -> Option<Frame<'_>> {
         frame::read(self.bytes.get(at..)?, self.generation)
-    }
-
-    /// The group after which it begins; none if it was never begun.
-    fn begins(&self) -> Result<Option<Group>, JournalError> {
-        match self.frame(0) {
-            Some(first) => Ok(Some(first.head.group)),
-            None if self.later(0).next().is_none() => Ok(None),
-            None => Err(self.damaged(0, Group(0))),
-        }
     }
 
     /// The frames behind a place where there is none, wherever they begin.
@@ -75,11 +66,28 @@ impl Read {
     }
 
     fn damaged(&self, at: usize, group: Group) -> JournalError {
-        JournalError::Damaged {
-            path: self.path.clone(),
-            at,
-            group: group.0,
-        }
+        damaged(self.path.clone(), at, group)
+    }
+}
+
+const fn damaged(path: PathBuf, at: usize, Group(group): Group) -> JournalError {
+    JournalError::Damaged { path, at, group }
+}
+
+/// The group after which a segment begins; none if it was never begun.
+fn begins(dir: &Path, generation: Generation) -> Result<Option<Group>, JournalError> {
+    let path = segment::path(dir, generation);
+    let mut first = Vec::with_capacity(frame::HEAD_BYTES);
+    let head = File::open(&path)
+        .and_then(|file| file.take(frame::HEAD_BYTES as u64).read_to_end(&mut first));
+    head.map_err(failed(&path))?;
+    if let Some(first) = frame::read(&first, generation) {
+        return Ok(Some(first.head.group));
+    }
+    let all = Content::open(dir, generation)?;
+    match all.later(0).next() {
+        None => Ok(None),
+        Some(_) => Err(all.damaged(0, Group(0))),
     }
 }
 
@@ -102,23 +110,23 @@ pub(super) fn replay<E: From<JournalError>>(
         newest: files.last().copied().unwrap_or_default(),
         last: Group::default(),
     };
-    let mut next = files
-        .first()
-        .map(|first| Read::open(dir, *first))
-        .transpose()?;
-    let mut coming = files.iter().skip(1);
-    while let Some(this) = next.take() {
-        next = coming
-            .next()
-            .map(|file| Read::open(dir, *file))
-            .transpose()?;
-        let Some(begins) = this.begins()? else {
+    let mut begun = Vec::with_capacity(files.len());
+    for file in &files {
+        begun.push((*file, begins(dir, *file)?));
+    }
+    let mut coming = begun.iter().peekable();
+    // One is read at a time, because they are large.
+    while let Some((file, begins)) = coming.next() {
+        let next = coming.peek().map(|(_, next)| *next);
+        let Some(begins) = *begins else {
+            let path = segment::path(dir, *file);
             if next.is_some() {
-                return Err(this.damaged(0, found.last).into());
+                return Err(damaged(path, 0, found.last).into());
             }
-            fs::remove_file(&this.path).map_err(failed(&this.path))?;
+            fs::remove_file(&path).map_err(failed(&path))?;
             break;
         };
+        let this = Content::open(dir, *file)?;
         if found.segments.is_empty() {
             if begins > flushed {
                 return Err(JournalError::Missing {
@@ -131,8 +139,7 @@ pub(super) fn replay<E: From<JournalError>>(
         } else if begins != found.last && begins > flushed {
             return Err(this.damaged(0, begins).into());
         }
-        let ends = next.as_ref().map(Read::begins).transpose()?.flatten();
-        found.last = read(&this, begins, ends, flushed, &mut apply)?;
+        found.last = read(&this, begins, next.flatten(), flushed, &mut apply)?;
         found.segments.push(this.generation);
         // What is read is relied upon from here on, so it must not depend on the page cache.
         let synced = File::open(&this.path).and_then(|file| file.sync_all());
@@ -144,7 +151,7 @@ pub(super) fn replay<E: From<JournalError>>(
 /// Reads a segment, up to the group after which the next one begins, if there is one; gives the last
 /// group.
 fn read<E: From<JournalError>>(
-    segment: &Read,
+    segment: &Content,
     begins: Group,
     ends: Option<Group>,
     flushed: Group,
