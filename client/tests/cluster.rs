@@ -83,12 +83,16 @@ async fn operations_go_to_the_leader_of_their_shard() {
     let leaders: HashSet<u64> = names.iter().map(|name| leader(name)).collect();
     assert_eq!(leaders.len(), 3, "the names spread over all nodes");
     // While a stream is being opened, others serve.
-    for name in &names {
-        while fake.state().seen.last().map(|seen| seen.node) != Some(leader(name)) {
-            let guard = session.lock(name).acquire().await.unwrap();
-            guard.release().await.unwrap();
+    let streams_are_open = async {
+        for name in &names {
+            while fake.state().seen.last().map(|seen| seen.node) != Some(leader(name)) {
+                let guard = session.lock(name).acquire().await.unwrap();
+                guard.release().await.unwrap();
+            }
         }
-    }
+    };
+    let limit = Duration::from_secs(10);
+    timeout(limit, streams_are_open).await.expect("in the end");
     fake.state().seen.clear();
     for name in &names {
         let guard = session.lock(name).acquire().await.unwrap();

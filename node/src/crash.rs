@@ -11,7 +11,7 @@ use std::sync::{
 /// A point in the life of data on its way to the disk, or of a replica on its way to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// Log records were handed to the database, unsynced.
+    /// Log records were written to the journal, unsynced.
     LogAppendBeforeSync,
     /// Log records are durable, and nobody has been told.
     LogAppendAfterSync,

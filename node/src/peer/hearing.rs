@@ -14,8 +14,8 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-/// A peer that has owed an answer for longer is silent: shorter than a leader's lease, which ends if
-/// nobody answers.
+/// A peer that has owed an answer for longer is silent: just below a leader's lease at the default
+/// election timeout, after which it may not serve anyway, and far above a round trip.
 const SILENT: Duration = Duration::from_millis(700);
 /// The longest that entries wait for a silent peer before they are given back to Raft, which tries
 /// again: bounds how long an ended replication stays.

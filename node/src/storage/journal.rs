@@ -50,6 +50,16 @@ pub(crate) enum JournalError {
         /// What should be there.
         group: u64,
     },
+    /// It ends before what was acknowledged.
+    #[error("{path} ends at group {found}, and group {acknowledged} was acknowledged")]
+    Lost {
+        /// The directory.
+        path: PathBuf,
+        /// The last group that was acknowledged.
+        acknowledged: u64,
+        /// The last group that is there.
+        found: u64,
+    },
     /// A segment that the database still needs is gone.
     #[error("{path} begins after group {begins}, and the database ends at group {database}")]
     Missing {
@@ -94,21 +104,23 @@ pub(crate) struct Journal {
 
 impl Journal {
     /// Opens or creates the journal in a directory. `flushed` is the last group that the database
-    /// has by itself; `apply` is given those after it, in order.
+    /// has by itself; `apply` is given those after it, in order. `acknowledged` must be among them.
     ///
     /// # Errors
     /// Where it cannot be read or `apply` fails; it is left as it was found.
     pub(crate) fn open<E: From<JournalError>>(
         dir: &Path,
         flushed: Group,
+        acknowledged: Group,
         apply: impl FnMut(Group, &[Op]) -> Result<(), E>,
     ) -> Result<Self, E> {
-        Self::open_with(dir, flushed, Limits::default(), apply)
+        Self::open_with(dir, flushed, acknowledged, Limits::default(), apply)
     }
 
     fn open_with<E: From<JournalError>>(
         dir: &Path,
         flushed: Group,
+        acknowledged: Group,
         limits: Limits,
         apply: impl FnMut(Group, &[Op]) -> Result<(), E>,
     ) -> Result<Self, E> {
@@ -119,6 +131,14 @@ impl Journal {
         fs::create_dir_all(dir).map_err(failed)?;
         let found = replay::replay(dir, flushed, apply)?;
         let last = found.last.max(flushed);
+        if acknowledged > last {
+            return Err(JournalError::Lost {
+                path: dir.to_owned(),
+                acknowledged: acknowledged.0,
+                found: last.0,
+            }
+            .into());
+        }
         let generation = found.newest.next();
         let active = Segment::begin(dir, generation, last, limits.step_bytes).map_err(failed)?;
         Ok(Self {
@@ -130,11 +150,6 @@ impl Journal {
             durable: last,
             buffer: Vec::new(),
         })
-    }
-
-    /// The last group that was written.
-    pub(crate) const fn written(&self) -> Group {
-        self.written
     }
 
     /// Writes the next group: it survives the death of this process, and of the machine once it is

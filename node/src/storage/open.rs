@@ -210,18 +210,11 @@ fn replay(records: &Records, dir: &Path, path: &Path) -> Result<(Journal, HighWa
     })?;
     let flushed = meta_record::read_group(records)?;
     let directory = dir.join(JOURNAL_DIR);
-    let mut journal = Journal::open(&directory, flushed, |group, ops| {
+    let acknowledged = acknowledged.unwrap_or_default();
+    let mut journal = Journal::open(&directory, flushed, acknowledged, |group, ops| {
         let applied = records.engine.apply(group, ops.iter());
         applied.map_err(engine_error)
     })?;
-    let found = journal.written();
-    if let Some(acknowledged) = acknowledged.filter(|acknowledged| *acknowledged > found) {
-        return Err(OpenError::LostWrites {
-            path: directory,
-            acknowledged: acknowledged.0,
-            found: found.0,
-        });
-    }
     if is_new && meta_record::read(records, meta_record::FORMAT)?.is_none() {
         let key = meta_record::FORMAT.as_bytes();
         let value = meta_record::encode(key, &FORMAT.to_be_bytes());
@@ -247,6 +240,15 @@ impl From<JournalError> for OpenError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Io { path, source } => Self::Io { path, source },
+            JournalError::Lost {
+                path,
+                acknowledged,
+                found,
+            } => Self::LostWrites {
+                path,
+                acknowledged,
+                found,
+            },
             JournalError::Damaged { ref path, .. } | JournalError::Missing { ref path, .. } => {
                 Self::Damaged {
                     path: path.clone(),

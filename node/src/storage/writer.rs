@@ -1,9 +1,8 @@
 //! The one thread that writes: group commit for all shards of the node.
 //!
 //! Whatever waits is written to the journal as one group and synced once, then applied to the
-//! database and acknowledged in order. While the
-//! device syncs one group, the next gathers; so the more there is to do, the more each sync
-//! carries, and nobody waits for a timer.
+//! database and acknowledged in order. While the device syncs one group, the next gathers; so the
+//! more there is to do, the more each sync carries, and nobody waits for a timer.
 //!
 //! Invariant: requests take effect, and are acknowledged, in the order in which they were handed
 //! in, those of different shards too; a request is acknowledged only when it is as durable as it
@@ -187,7 +186,7 @@ struct Writing {
 impl Writing {
     fn run(mut self, mut waiting: mpsc::Receiver<Message>) -> Result<(), EngineError> {
         if self.journal.has_old() {
-            self.flusher.begin()?;
+            self.failed = self.flusher.begin().err();
         }
         let mut messages = Vec::with_capacity(QUEUE_REQUESTS);
         while waiting.blocking_recv_many(&mut messages, QUEUE_REQUESTS) > 0 {

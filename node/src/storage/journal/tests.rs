@@ -26,7 +26,7 @@ type Groups = Vec<(u64, Vec<Op>)>;
 /// Opens it, and gives what it had.
 fn reopen(dir: &Path, flushed: Group) -> Result<(Journal, Groups), JournalError> {
     let mut found = Vec::new();
-    let journal = Journal::open_with(dir, flushed, SMALL, |group, ops| {
+    let journal = Journal::open_with(dir, flushed, Group(0), SMALL, |group, ops| {
         found.push((group.0, ops.to_vec()));
         Ok::<_, JournalError>(())
     })?;
@@ -96,7 +96,7 @@ fn released_segments_are_written_over_and_what_they_had_is_not_found() {
         assert!(journal.has_old());
         journal.release().unwrap();
         assert!(!journal.has_old());
-        flushed = journal.written();
+        flushed = journal.written;
     }
     append(&mut journal, number + 1, 200);
     let count = fs::read_dir(dir.path()).unwrap().count();

@@ -213,6 +213,8 @@ async fn acknowledged_writes_that_the_journal_has_lost_are_missed() {
     let ends = frames.iter().map(|frame| frame.end - 1);
     for length in [0, 1].into_iter().chain(ends) {
         let dir = killed(whole.path());
+        let files = || fs::read_dir(dir.path().join("journal")).unwrap().count();
+        let before = files();
         let file = fs::File::options().write(true).open(active(dir.path()));
         file.unwrap().set_len(length as u64).unwrap();
         let error = Storage::open(dir.path()).unwrap_err();
@@ -221,6 +223,7 @@ async fn acknowledged_writes_that_the_journal_has_lost_are_missed() {
             OpenError::LostWrites { .. } | OpenError::Damaged { .. }
         );
         assert!(missed, "cut to {length}: {error}");
+        assert!(files() <= before, "nothing is begun");
     }
     fs::remove_dir_all(whole.path().join("journal")).unwrap();
     let error = Storage::open(whole.path()).unwrap_err();
