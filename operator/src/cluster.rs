@@ -43,6 +43,8 @@ const AFTER_ACTION: Duration = Duration::from_millis(500);
 const WHILE_WAITING: Duration = Duration::from_secs(2);
 /// While something is refused: it is named, and may have gone away by itself.
 const WHILE_REFUSED: Duration = Duration::from_secs(5);
+/// While an object is missing that the cluster can be kept without.
+const WHILE_MISSING: Duration = Duration::from_secs(60);
 /// While all is well: events and the [`crate::sentinel`] say what changes, so this only heals what
 /// was missed.
 const WHILE_WELL: Duration = Duration::from_secs(300);
@@ -139,18 +141,17 @@ async fn steps(
         Ok(objects) => objects,
         Err(error) => return report_invalid(&cluster, &context, &error.to_string()).await,
     };
-    let failure = if plan.step == Step::Refuse(plan::Refusal::Paused) {
-        None
+    let done = if plan.step == Step::Refuse(plan::Refusal::Paused) {
+        Done::default()
     } else {
-        Box::pin(act(&context, &cluster, &valid, &seen, objects, &plan))
-            .await
-            .err()
+        Box::pin(act(&context, &cluster, &valid, &seen, objects, &plan)).await
     };
     let outcome = Outcome::Valid {
         valid: &valid,
         observed: &seen.observed,
         plan: &plan,
-        failure: failure.as_deref(),
+        failure: done.failure.as_deref(),
+        missing: &done.missing,
     };
     write_status(&cluster, &context, &outcome).await?;
     context.sentinel.watch(
@@ -161,10 +162,25 @@ async fn steps(
             seen.observed.members.as_ref(),
         ),
     );
-    if let Some(failure) = failure {
+    if let Some(failure) = done.failure {
         return Err(ReconcileError::Failed(failure));
     }
-    Ok(Requeue::requeue(pause(&plan.step)))
+    let pause = pause(&plan.step);
+    Ok(Requeue::requeue(if done.missing.is_empty() {
+        pause
+    } else {
+        // No event tells that a webhook has changed its mind.
+        pause.min(WHILE_MISSING)
+    }))
+}
+
+/// What came of the objects and the action.
+#[derive(Debug, Default)]
+struct Done {
+    /// Objects that the cluster has to do without for now.
+    missing: Vec<apply::ApplyError>,
+    /// Why the action, or what it needs, was not carried out.
+    failure: Option<String>,
 }
 
 const fn pause(step: &Step) -> Duration {
@@ -185,32 +201,40 @@ async fn act(
     seen: &dereference::Dereferenced,
     objects: build::Objects,
     plan: &Plan,
-) -> Result<(), String> {
+) -> Done {
     let served = context.served();
     let applied = apply::apply(&context.client, valid, seen, objects, served);
     let applied = applied.instrument(info_span!("apply")).await;
-    applied.map_err(|error| error.to_string())?;
+    let missing = match applied {
+        Ok(missing) => missing,
+        Err(error) => {
+            return Done {
+                missing: Vec::new(),
+                failure: Some(error.to_string()),
+            };
+        }
+    };
+    for error in &missing {
+        tracing::warn!(cluster = %cluster.name_any(), namespace = %valid.namespace, %error, "an object is missing");
+    }
     let Step::Act(action) = &plan.step else {
-        return Ok(());
+        return Done {
+            missing,
+            failure: None,
+        };
     };
     tracing::info!(cluster = %cluster.name_any(), namespace = %valid.namespace, reason = action.reason(), %action, "acting");
     context.metrics.action(action.reason());
     let done = apply::carry_out(&context.client, valid, seen, served, action);
     let span = info_span!("act", action = action.reason());
-    let done = done.instrument(span).await;
-    match done {
-        Ok(()) => {
-            publish(
-                context,
-                cluster,
-                EventType::Normal,
-                action.reason(),
-                &action.to_string(),
-            )
-            .await;
-            Ok(())
-        }
-        Err(error) => Err(error.to_string()),
+    let failure = done.instrument(span).await.err();
+    if failure.is_none() {
+        let note = action.to_string();
+        publish(context, cluster, EventType::Normal, action.reason(), &note).await;
+    }
+    Done {
+        missing,
+        failure: failure.map(|error| error.to_string()),
     }
 }
 

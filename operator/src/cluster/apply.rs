@@ -1,21 +1,24 @@
 //! Makes it so: applies every object, and carries out the one action of the plan.
 //!
 //! Invariants: objects are applied as a whole under the operator's own field manager, the StatefulSet
-//! last, so that pods find what they need. Whatever is deleted is named by its unique id, so that
-//! nothing is deleted that was not seen. Everything may be repeated.
+//! last, so that pods find what they need. Only what the cluster controls is changed or deleted, and it is
+//! named by its unique id: an object that merely has the name is left as it is. Everything may be repeated.
 
 mod action;
 
+use k8s_openapi::{
+    api::networking::v1::NetworkPolicy, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
     build::{MANAGER, Objects, Served, VOLUME, pod_monitor_resource},
-    dereference::Dereferenced,
+    dereference::{Dereferenced, is_controlled},
     validate::Valid,
 };
 use crate::crd::v1alpha1::ReclaimPolicy;
@@ -25,18 +28,42 @@ pub use action::{ActionError, carry_out};
 /// Its own manager for what it says about volumes, which the StatefulSet's controller makes.
 const VOLUME_MANAGER: &str = "lockstep-operator-volumes";
 
-/// Why not everything is as it was built.
+/// Why an object is not as it was built.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot apply the {what}: {source}")]
-pub struct ApplyError {
-    /// What was refused.
-    what: &'static str,
-    /// Why.
-    source: Box<kube::Error>,
+pub enum ApplyError {
+    /// The API server, or what it asks, refuses it.
+    #[error("cannot apply the {what}: {source}")]
+    Refused {
+        /// What was refused.
+        what: &'static str,
+        /// Why.
+        source: Box<kube::Error>,
+    },
+    /// Somebody else's object has its name.
+    #[error(
+        "there is a {what} {name} that does not belong to this SyncCluster, so it is left as it is: delete or rename it, or switch it off in the spec"
+    )]
+    Foreign {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl ApplyError {
+    /// A stable name.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "ObjectRefused",
+            Self::Foreign { .. } => "ForeignObject",
+        }
+    }
 }
 
 fn refused(what: &'static str) -> impl Fn(kube::Error) -> ApplyError {
-    move |source| ApplyError {
+    move |source| ApplyError::Refused {
         what,
         source: Box::new(source),
     }
@@ -47,17 +74,19 @@ fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Applies every object.
+/// Applies every object. Gives what a cluster can be kept without and could not be applied: a webhook
+/// that denies a `NetworkPolicy` must not keep a lost node from being replaced.
 ///
 /// # Errors
-/// With the first that is refused.
+/// With the first that is needed and not applied: the StatefulSet, and before there is one, what its
+/// pods need.
 pub async fn apply(
     client: &Client,
     valid: &Valid,
     seen: &Dereferenced,
     objects: Objects,
     served: Served,
-) -> Result<(), ApplyError> {
+) -> Result<Vec<ApplyError>, ApplyError> {
     let Objects {
         service_account,
         peers,
@@ -67,55 +96,42 @@ pub async fn apply(
         pod_monitor,
         stateful_set,
     } = objects;
-    let applier = Applier {
-        client,
-        namespace: &valid.namespace,
-    };
-    applier
-        .apply("ServiceAccount", &valid.name, &service_account)
-        .await?;
-    applier
-        .apply(
-            "Service of the nodes",
-            peers.metadata.name.as_deref().unwrap_or_default(),
-            &peers,
-        )
-        .await?;
-    applier
-        .apply("Service for clients", &valid.name, &clients)
-        .await?;
-    let budgets = Api::namespaced_with(client.clone(), &valid.namespace, &served.budget.resource());
-    applier
-        .apply_to("PodDisruptionBudget", &budgets, &valid.name, &budget)
-        .await?;
-    match &network_policy {
-        Some(policy) => applier.apply("NetworkPolicy", &valid.name, policy).await?,
-        None => {
-            let policies = Api::<k8s_openapi::api::networking::v1::NetworkPolicy>::namespaced(
-                client.clone(),
-                &valid.namespace,
-            );
-            applier
-                .delete("NetworkPolicy", &policies, &valid.name)
-                .await?;
-        }
+    let applier = Applier { client, valid };
+    let name = valid.name.as_str();
+    let peers_name = peers.metadata.name.as_deref().unwrap_or_default();
+    let needed = [
+        applier
+            .apply("ServiceAccount", name, &service_account)
+            .await,
+        applier
+            .apply("Service of the nodes", peers_name, &peers)
+            .await,
+        applier.apply("Service for clients", name, &clients).await,
+    ];
+    let mut missing: Vec<ApplyError> = needed.into_iter().filter_map(Result::err).collect();
+    if seen.observed.set.is_none() && !missing.is_empty() {
+        return Err(missing.swap_remove(0));
     }
+    let budgets = Api::namespaced_with(client.clone(), &valid.namespace, &served.budget.resource());
+    let budget = applier
+        .apply_to("PodDisruptionBudget", &budgets, name, &budget)
+        .await;
+    let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), &valid.namespace);
+    let policy = applier
+        .keep("NetworkPolicy", &policies, name, network_policy.as_ref())
+        .await;
+    missing.extend([budget, policy].into_iter().filter_map(Result::err));
     if served.pod_monitor {
         let monitors: Api<DynamicObject> =
             Api::namespaced_with(client.clone(), &valid.namespace, &pod_monitor_resource());
-        match &pod_monitor {
-            Some(monitor) => {
-                let name = &valid.name;
-                let applied = applier.apply_to("PodMonitor", &monitors, name, monitor);
-                applied.await?;
-            }
-            None => applier.delete("PodMonitor", &monitors, &valid.name).await?,
-        }
+        let monitor = applier
+            .keep("PodMonitor", &monitors, name, pod_monitor.as_ref())
+            .await;
+        missing.extend(monitor.err());
     }
-    applier
-        .apply("StatefulSet", &valid.name, &stateful_set)
-        .await?;
-    own_volumes(client, valid, seen).await
+    applier.apply("StatefulSet", name, &stateful_set).await?;
+    missing.extend(own_volumes(client, valid, seen).await.err());
+    Ok(missing)
 }
 
 /// Has volumes deleted with the cluster, or not, as the user says.
@@ -167,7 +183,7 @@ pub fn claim_name(cluster: &str, ordinal: u32) -> String {
 
 struct Applier<'a> {
     client: &'a Client,
-    namespace: &'a str,
+    valid: &'a Valid,
 }
 
 impl Applier<'_> {
@@ -179,8 +195,25 @@ impl Applier<'_> {
             + Serialize
             + DeserializeOwned,
     {
-        let api = Api::<K>::namespaced(self.client.clone(), self.namespace);
+        let api = Api::<K>::namespaced(self.client.clone(), &self.valid.namespace);
         self.apply_to(what, &api, name, object).await
+    }
+
+    /// Applies an object, or deletes the one that is no longer wanted.
+    async fn keep<K>(
+        &self,
+        what: &'static str,
+        api: &Api<K>,
+        name: &str,
+        object: Option<&K>,
+    ) -> Result<(), ApplyError>
+    where
+        K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+    {
+        match object {
+            Some(object) => self.apply_to(what, api, name, object).await,
+            None => self.delete(what, api, name).await,
+        }
     }
 
     async fn apply_to<K>(
@@ -193,6 +226,33 @@ impl Applier<'_> {
     where
         K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
     {
+        let Some(found) = self.look(what, api, name).await? else {
+            return self.put(what, api, name, object).await;
+        };
+        if !is_controlled(&found, &self.valid.uid) {
+            let name = name.to_owned();
+            return Err(ApplyError::Foreign { what, name });
+        }
+        // The unique id keeps another of its name from being taken that has come meanwhile.
+        let mut object = serde_json::to_value(object)
+            .map_err(|error| refused(what)(kube::Error::SerdeError(error)))?;
+        if let Some(metadata) = object.get_mut("metadata") {
+            metadata["uid"] = json!(found.uid);
+        }
+        self.put(what, api, name, &object).await
+    }
+
+    async fn put<K, P>(
+        &self,
+        what: &'static str,
+        api: &Api<K>,
+        name: &str,
+        object: &P,
+    ) -> Result<(), ApplyError>
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+        P: Serialize + std::fmt::Debug,
+    {
         let parameters = PatchParams::apply(MANAGER).force();
         api.patch(name, &parameters, &Patch::Apply(object))
             .await
@@ -200,6 +260,20 @@ impl Applier<'_> {
             .map_err(refused(what))
     }
 
+    async fn look<K>(
+        &self,
+        what: &'static str,
+        api: &Api<K>,
+        name: &str,
+    ) -> Result<Option<ObjectMeta>, ApplyError>
+    where
+        K: Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let found = api.get_metadata_opt(name).await.map_err(refused(what))?;
+        Ok(found.map(|found| found.metadata))
+    }
+
+    /// Deletes the cluster's own object. Another's of its name is nobody's business here.
     async fn delete<K>(
         &self,
         what: &'static str,
@@ -209,7 +283,18 @@ impl Applier<'_> {
     where
         K: Clone + std::fmt::Debug + DeserializeOwned,
     {
-        match api.delete(name, &DeleteParams::default()).await {
+        let Some(found) = self.look(what, api, name).await? else {
+            return Ok(());
+        };
+        if !is_controlled(&found, &self.valid.uid) {
+            return Ok(());
+        }
+        let this = Preconditions {
+            uid: found.uid,
+            resource_version: None,
+        };
+        let parameters = DeleteParams::default().preconditions(this);
+        match api.delete(name, &parameters).await {
             Ok(_) => Ok(()),
             Err(error) if is_gone(&error) => Ok(()),
             Err(error) => Err(refused(what)(error)),

@@ -9,12 +9,12 @@ use std::time::Duration;
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{PersistentVolumeClaim, Pod as KubePod, PodStatus, Service},
+        core::v1::{PersistentVolumeClaim, Pod as KubePod, PodStatus, Service, ServiceAccount},
     },
-    apimachinery::pkg::apis::meta::v1::Time,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
 
 use super::{
     build::{
@@ -101,14 +101,14 @@ pub async fn dereference(
         .await
         .map_err(unreadable("the StatefulSet"))?;
     match &set {
-        Some(set) if !is_owned(set, &uid) => {
+        Some(set) if !is_controlled(&set.metadata, &uid) => {
             return Err(DereferenceError::Foreign {
                 kind: "StatefulSet",
                 name,
             });
         }
         Some(_) => {}
-        None => refuse_foreign_services(client, &namespace, &name, &uid).await?,
+        None => refuse_foreign(client, &namespace, &name, &uid).await?,
     }
     let (pods, claims) = belongings(client, &namespace, &name).await?;
     let addresses = addresses(&pods, &name);
@@ -165,27 +165,47 @@ async fn belongings(
     Ok((pods.items, claims.items))
 }
 
-/// Services of the names that the cluster is about to take have to be its own.
-async fn refuse_foreign_services(
+/// What a cluster's pods cannot do without has to be its own before the first of them is made.
+async fn refuse_foreign(
     client: &Client,
     namespace: &str,
     name: &str,
     uid: &str,
 ) -> Result<(), DereferenceError> {
+    let peers = peers_name(name);
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    for name in [name.to_owned(), peers_name(name)] {
-        let service = services
-            .get_opt(&name)
-            .await
-            .map_err(unreadable("the services"))?;
-        if service.is_some_and(|service| !is_owned(&service, uid)) {
-            return Err(DereferenceError::Foreign {
-                kind: "Service",
-                name,
-            });
-        }
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+    let found = [
+        ("Service", name, services.get_metadata_opt(name).await),
+        ("Service", &peers, services.get_metadata_opt(&peers).await),
+    ];
+    for (kind, name, found) in found {
+        refuse(kind, name, uid, found)?;
     }
-    Ok(())
+    let account = accounts.get_metadata_opt(name).await;
+    refuse("ServiceAccount", name, uid, account)
+}
+
+fn refuse<K>(
+    kind: &'static str,
+    name: &str,
+    uid: &str,
+    found: kube::Result<Option<PartialObjectMeta<K>>>,
+) -> Result<(), DereferenceError> {
+    match found.map_err(unreadable("the objects of the cluster's name"))? {
+        Some(found) if !is_controlled(&found.metadata, uid) => Err(DereferenceError::Foreign {
+            kind,
+            name: name.to_owned(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// True if the cluster of this unique id is the object's controller. Being one of several owners is not
+/// enough: those who are not the controller leave it alone.
+pub(super) fn is_controlled(object: &ObjectMeta, uid: &str) -> bool {
+    let mut owners = object.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
 fn is_owned(object: &impl kube::ResourceExt, uid: &str) -> bool {

@@ -7,6 +7,7 @@
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
+    apply::ApplyError,
     build::{endpoint, selector},
     observed::{Lifecycle, Members, Observed, PodPhase},
     plan::{Plan, Refusal, Step},
@@ -31,6 +32,8 @@ pub enum Outcome<'a> {
         plan: &'a Plan,
         /// Why it was not carried out, if it was not.
         failure: Option<&'a str>,
+        /// Objects that could not be applied, and that the cluster is kept without.
+        missing: &'a [ApplyError],
     },
 }
 
@@ -78,9 +81,10 @@ pub fn status(cluster: &SyncCluster, outcome: &Outcome<'_>, now: Timestamp) -> S
             observed,
             plan,
             failure,
+            missing,
         } => {
             describe(&mut status, valid, observed, plan);
-            judge(valid, observed, plan, *failure)
+            judge(valid, observed, plan, *failure, missing)
         }
     };
     if let Some(Verdict { reason, .. }) = verdicts
@@ -235,11 +239,17 @@ fn coarse(lag: u64) -> u64 {
     }
 }
 
-fn judge(valid: &Valid, observed: &Observed, plan: &Plan, failure: Option<&str>) -> Vec<Verdict> {
+fn judge(
+    valid: &Valid,
+    observed: &Observed,
+    plan: &Plan,
+    failure: Option<&str>,
+    missing: &[ApplyError],
+) -> Vec<Verdict> {
     vec![
         available(observed),
         progressing(plan, failure),
-        degraded(observed, plan, failure),
+        degraded(observed, plan, failure, missing),
         quorum(observed),
         balanced(valid, observed),
         storage(observed),
@@ -323,7 +333,12 @@ fn progressing(plan: &Plan, failure: Option<&str>) -> Verdict {
     }
 }
 
-fn degraded(observed: &Observed, plan: &Plan, failure: Option<&str>) -> Verdict {
+fn degraded(
+    observed: &Observed,
+    plan: &Plan,
+    failure: Option<&str>,
+    missing: &[ApplyError],
+) -> Verdict {
     let kind = ConditionKind::Degraded;
     if let Some(failure) = failure {
         return Verdict {
@@ -358,6 +373,15 @@ fn degraded(observed: &Observed, plan: &Plan, failure: Option<&str>) -> Verdict 
             status: Truth::True,
             reason: "NodesAway",
             message,
+        };
+    }
+    if let Some(first) = missing.first() {
+        let all: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        return Verdict {
+            kind,
+            status: Truth::True,
+            reason: first.reason(),
+            message: all.join("; "),
         };
     }
     Verdict {

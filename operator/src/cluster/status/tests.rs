@@ -35,6 +35,7 @@ fn after(cluster: &SyncCluster, step: Step, at: &str) -> SyncClusterStatus {
         valid: &valid,
         observed: &Observed::default(),
         plan: &plan,
+        missing: &[],
         failure: None,
     };
     status(cluster, &outcome, at.parse::<Timestamp>().unwrap())

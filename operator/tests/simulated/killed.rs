@@ -1,41 +1,23 @@
 //! The operator is killed at every request of each kind of reconcile, and another one brings the cluster to
 //! the same end.
 //!
-//! The API server and the members are simulated in this process, so that every request can be counted:
-//! what changes nothing leaves the world as it was after the change before, so the operator is killed once
+//! What changes nothing leaves the world as it was after the change before, so the operator is killed once
 //! after each request that changes something, before it hears the answer. The world says if something is
 //! asked for that would harm.
 
-#![cfg(test)]
-
-mod killed {
-    pub(crate) mod api;
-    pub(crate) mod member;
-    pub(crate) mod world;
-}
-
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
-use kube::{
-    Client,
-    runtime::events::{Recorder, Reporter},
-};
-use lockstep_operator::{
-    cluster, context::Context, crd::v1alpha1::SyncCluster, sentinel::Sentinel,
-};
+use kube::Client;
+use lockstep_operator::{cluster, crd::v1alpha1::SyncCluster};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use killed::{
+use crate::{
     api,
     member::serve,
+    operator, settle,
     world::{Shared, World},
 };
-
-/// Reconciles in which every kind of change ends, with a margin: none takes a third of it.
-const ROUNDS: u32 = 120;
-/// Reconciles in a row that change nothing, after which nothing more is expected.
-const QUIET: u32 = 3;
 
 /// What a user or a machine does.
 #[derive(Clone, Copy, Debug)]
@@ -131,57 +113,6 @@ fn differences(expected: &Value, found: &Value, path: &str) -> Vec<String> {
             )
         })
         .collect()
-}
-
-/// A new operator, which knows nothing.
-fn operator(client: &Client) -> Arc<Context> {
-    let reporter = Reporter {
-        controller: "lockstep-operator".to_owned(),
-        instance: None,
-    };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let (sentinel, _) = Sentinel::new();
-    let served = cluster::build::Served::default();
-    Arc::new(Context::new(
-        client.clone(),
-        recorder,
-        "lockstep-node:1".to_owned(),
-        sentinel,
-        served,
-    ))
-}
-
-/// Lets time pass and operators reconcile until nothing changes any more.
-async fn settle(world: &Shared, client: &Client, what: &str) {
-    let mut context = operator(client);
-    let mut quiet = 0;
-    for _ in 0..ROUNDS {
-        let (cluster, before, killed): (SyncCluster, _, _) = {
-            let mut world = world.lock();
-            world.tick();
-            let cluster = serde_json::from_value(world.cluster()).unwrap();
-            (cluster, world.moves(), world.killed())
-        };
-        tokio::select! {
-            biased;
-            () = killed.notified() => context = operator(client),
-            ended = Box::pin(cluster::reconcile(Arc::new(cluster), Arc::clone(&context))) => {
-                // One that fails is tried again.
-                drop(ended);
-            }
-        }
-        let world = world.lock();
-        assert_eq!(world.harm(), [] as [String; 0], "{what}");
-        quiet = if world.moves() == before {
-            quiet + 1
-        } else {
-            0
-        };
-        if quiet == QUIET {
-            return;
-        }
-    }
-    panic!("{what}: no end: {:#}", world.lock().picture());
 }
 
 /// Has it happen and the operator killed after a change; returns how it ended, and how many changes there

@@ -74,6 +74,8 @@ pub(crate) struct World {
     is_killed: bool,
     killed: Arc<Notify>,
     harm: Vec<String>,
+    /// A kind whose objects are refused.
+    denied: Option<&'static str>,
 }
 
 impl World {
@@ -93,6 +95,7 @@ impl World {
             is_killed: false,
             killed: Arc::default(),
             harm: Vec::new(),
+            denied: None,
         };
         let mut cluster = json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncCluster",
@@ -114,6 +117,16 @@ impl World {
         cluster["metadata"]["generation"] =
             json!(cluster["metadata"]["generation"].as_u64().unwrap() + 1);
         self.put("syncclusters/demo", cluster);
+    }
+
+    /// Somebody else makes an object.
+    pub(crate) fn plant(&mut self, path: &str, object: Value) {
+        self.put(path, object);
+    }
+
+    /// A webhook denies every object of a kind.
+    pub(crate) fn deny(&mut self, plural: &'static str) {
+        self.denied = Some(plural);
     }
 
     /// The machine of a pod goes, with its volume, and does not come back.
@@ -189,6 +202,9 @@ impl World {
         is_apply: bool,
         is_whole: bool,
     ) -> Result<Value, Refused> {
+        if self.denied == Some(plural) {
+            return Err(Refused::Invalid);
+        }
         let path = format!("{plural}/{name}");
         let asked = patch.pointer("/metadata/uid").and_then(Value::as_str);
         let before = self.objects.get(&path).cloned();
@@ -355,6 +371,12 @@ impl World {
 
     pub(crate) fn serves(&self) -> bool {
         self.members.keys().any(|id| self.is_serving(*id))
+    }
+
+    /// Every member is here and none is missing.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.members.len() == REPLICATION_FACTOR as usize
+            && self.members.keys().all(|id| self.is_serving(*id))
     }
 
     pub(crate) fn set_lifecycle(&mut self, id: u64, lifecycle: NodeLifecycle) {
