@@ -92,7 +92,7 @@ operators() { kubectl -n "$operator_namespace" get pods --selector "$operator_la
 # The pod of the operator that acts.
 leader() {
     local holder
-    holder=$(kubectl -n "${1:-$operator_namespace}" get lease lockstep-operator --output 'jsonpath={.spec.holderIdentity}')
+    holder=$(kubectl -n "${1:-$operator_namespace}" get lease "$release" --output 'jsonpath={.spec.holderIdentity}')
     echo "${holder%_*}"
 }
 # How often operators have ended by themselves.

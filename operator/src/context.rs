@@ -20,6 +20,9 @@ use crate::{
     sentinel::Sentinel,
 };
 
+/// The group of what OpenShift assigns users by.
+const OPENSHIFT: &str = "security.openshift.io";
+
 /// What every reconcile shares.
 pub struct Context {
     /// To the API server.
@@ -95,7 +98,7 @@ impl Context {
 /// If it does not answer.
 pub async fn ask_served(client: &Client) -> Result<Served, kube::Error> {
     let found = Discovery::new(client.clone())
-        .filter(&["policy", "monitoring.coreos.com"])
+        .filter(&["policy", "monitoring.coreos.com", OPENSHIFT])
         .run()
         .await?;
     let has = |group: &str, version: &str, kind: &str| {
@@ -114,5 +117,6 @@ pub async fn ask_served(client: &Client) -> Result<Served, kube::Error> {
             BudgetVersion::V1Beta1
         },
         pod_monitor: has("monitoring.coreos.com", "v1", "PodMonitor"),
+        assigns_users: found.has_group(OPENSHIFT),
     })
 }

@@ -23,7 +23,7 @@ enum Command {
     /// Run until SIGTERM or SIGINT.
     Run {
         #[command(flatten)]
-        options: run::Options,
+        options: Box<run::Options>,
         #[command(flatten)]
         telemetry: telemetry::Options,
     },
@@ -37,7 +37,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Run { options, telemetry } => serve(options, &telemetry),
+        Command::Run { options, telemetry } => serve(*options, &telemetry),
         Command::Crd { chart } => print(chart),
     };
     match result {

@@ -25,9 +25,6 @@ use crate::{
 const ASK_SERVED: Duration = Duration::from_secs(600);
 /// How long reconciles may take to end when the operator stops.
 const GRACE: Duration = Duration::from_secs(20);
-/// The lease's name.
-const LEASE: &str = "lockstep-operator";
-
 /// How an operator runs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -40,6 +37,14 @@ pub struct Options {
     /// The namespace of the lease: the operator's own.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     pub lease_namespace: String,
+    /// The lease's name: each release of the chart has its own, so that two in one namespace, which keep
+    /// clusters of different namespaces, do not wait for each other.
+    #[arg(
+        long,
+        env = "LOCKSTEP_OPERATOR_LEASE",
+        default_value = "lockstep-operator"
+    )]
+    pub lease: String,
     /// Who holds the lease: the pod's name.
     #[arg(long, env = "POD_NAME", default_value = "lockstep-operator")]
     pub identity: String,
@@ -67,7 +72,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let client = Client::try_from(config)?;
     // Outside of pods nothing else tells two operators apart.
     let me = format!("{}_{}", options.identity, std::process::id());
-    let mut election = Election::new(client.clone(), &options.lease_namespace, LEASE, me);
+    let mut election = Election::new(client.clone(), &options.lease_namespace, &options.lease, me);
     tracing::info!(identity = %options.identity, "waiting for the lease");
     if election.acquire(&stop).await {
         tracing::info!("acting");

@@ -61,6 +61,8 @@ pub struct Served {
     pub budget: BudgetVersion,
     /// Whether `PodMonitor` of the Prometheus operator is.
     pub pod_monitor: bool,
+    /// Whether the platform gives each namespace users of its own, as OpenShift does, and refuses others.
+    pub assigns_users: bool,
 }
 
 /// Every object that a cluster owns.
@@ -90,9 +92,14 @@ pub enum BuildError {
     Overlay(#[from] serde_json::Error),
     /// What is laid over the pods' template takes away what the operator needs.
     #[error(
-        "spec.podTemplate: changes {0}, by which the operator finds and reaches its pods: leave it out"
+        "spec.podTemplate: changes {0}, which the operator relies on: leave it out, or use the field of spec that is for it"
     )]
-    Essential(&'static str),
+    Essential(String),
+    /// What is laid over the pods' template has a field that pods do not have.
+    #[error(
+        "spec.podTemplate{0} is no field of a pod's template: correct its spelling or its place"
+    )]
+    Unknown(String),
 }
 
 /// Builds every object.
@@ -112,7 +119,7 @@ pub fn build(valid: &Valid, plan: &Plan, served: Served) -> Result<Objects, Buil
             .then(|| network::policy(valid)),
         pod_monitor: (served.pod_monitor && valid.spec.monitoring.pod_monitor)
             .then(|| network::pod_monitor(valid)),
-        stateful_set: stateful_set::stateful_set(valid, plan)?,
+        stateful_set: stateful_set::stateful_set(valid, plan, served)?,
     })
 }
 

@@ -146,8 +146,9 @@ pub struct SyncClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
     /// Laid over the pods' template: objects are merged, lists of named items (containers, volumes,
-    /// environment) by name, and everything else is replaced. What the operator needs to find its pods
-    /// (selector labels, the name and the ports of the container `lockstep`) may not change.
+    /// environment) by name, mounts by their path, and everything else is replaced. What the operator relies
+    /// on (selector labels; of the container `lockstep` the name, the ports, the mount of the data, and the
+    /// environment that it sets) may not change, and fields that pods do not have are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub pod_template: Option<serde_json::Map<String, serde_json::Value>>,

@@ -18,8 +18,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    BuildError, CLIENT_PORT, CONTAINER, HTTP_PORT, PEER_PORT, VOLUME, Valid, label_selector,
-    labels, overlay, peers_name,
+    BuildError, CLIENT_PORT, CONTAINER, HTTP_PORT, PEER_PORT, Served, VOLUME, Valid,
+    label_selector, labels, overlay, peers_name,
 };
 
 /// The unprivileged user of the image.
@@ -31,7 +31,8 @@ const GRACE_SECONDS: i64 = 60;
 /// How long a node may take to open its data, in probes of 2 s: ten minutes, after which it hangs.
 const STARTUP_PROBES: i32 = 300;
 
-pub(super) fn template(valid: &Valid) -> Result<PodTemplateSpec, BuildError> {
+pub(super) fn template(valid: &Valid, served: Served) -> Result<PodTemplateSpec, BuildError> {
+    let user = (!served.assigns_users).then_some(USER);
     let template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(labels(&valid.name)),
@@ -57,9 +58,9 @@ pub(super) fn template(valid: &Valid) -> Result<PodTemplateSpec, BuildError> {
             enable_service_links: Some(false),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
-                run_as_user: Some(USER),
-                run_as_group: Some(USER),
-                fs_group: Some(USER),
+                run_as_user: user,
+                run_as_group: user,
+                fs_group: user,
                 fs_group_change_policy: Some("OnRootMismatch".to_owned()),
                 seccomp_profile: Some(SeccompProfile {
                     type_: "RuntimeDefault".to_owned(),

@@ -15,11 +15,15 @@ use k8s_openapi::{
 };
 
 use super::{
-    BuildError, LEAVING_ANNOTATION, Plan, REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, VOLUME,
-    Valid, label_selector, metadata, peers_name, pod, selector,
+    BuildError, LEAVING_ANNOTATION, Plan, REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, Served,
+    VOLUME, Valid, label_selector, metadata, peers_name, pod, selector,
 };
 
-pub(super) fn stateful_set(valid: &Valid, plan: &Plan) -> Result<StatefulSet, BuildError> {
+pub(super) fn stateful_set(
+    valid: &Valid,
+    plan: &Plan,
+    served: Served,
+) -> Result<StatefulSet, BuildError> {
     let mut metadata = metadata(valid, valid.name.clone());
     metadata.annotations = Some(annotations(valid, plan));
     Ok(StatefulSet {
@@ -33,7 +37,7 @@ pub(super) fn stateful_set(valid: &Valid, plan: &Plan) -> Result<StatefulSet, Bu
                 rolling_update: None,
             }),
             selector: label_selector(&valid.name),
-            template: pod::template(valid)?,
+            template: pod::template(valid, served)?,
             volume_claim_templates: Some(vec![claim(valid, plan)]),
             ..StatefulSetSpec::default()
         }),

@@ -144,6 +144,13 @@ fn an_overlay_may_not_hide_pods_from_the_operator() {
     for patch in [
         json!({"metadata": {"labels": {"app.kubernetes.io/instance": "other"}}}),
         json!({"spec": {"containers": [{"name": "lockstep", "ports": [{"name": "client", "containerPort": 1}]}]}}),
+        json!({"spec": {"containers": [{"name": "lockstep", "env": [{"name": "LOCKSTEP_DATA_DIR", "value": "/tmp"}]}]}}),
+        json!({"spec": {"containers": [{"name": "lockstep", "env": [{"name": "LOCKSTEP_PEER_ADVERTISE", "value": "x:1"}]}]}}),
+        json!({"spec": {"containers": [{"name": "lockstep", "volumeMounts": [
+            {"name": "scratch", "mountPath": "/var/lib/lockstep"},
+        ]}]}}),
+        json!({"spec": {"containers": [{"name": "lockstep", "volumeMounts": null}]}}),
+        json!({"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}}),
     ] {
         let refused = objects(json!({"podTemplate": patch}));
         assert!(
@@ -156,4 +163,55 @@ fn an_overlay_may_not_hide_pods_from_the_operator() {
         matches!(refused, Err(BuildError::Overlay(_))),
         "{refused:?}"
     );
+}
+
+#[test]
+fn an_overlay_may_mount_the_data_once_more_but_not_elsewhere() {
+    let spec = json!({"podTemplate": {"spec": {"containers": [
+        {"name": "lockstep", "volumeMounts": [{"name": "data", "mountPath": "/backup", "readOnly": true}]},
+    ]}}});
+    let made = objects(spec).unwrap();
+    let mounts = &pod(&made)["spec"]["containers"][0]["volumeMounts"];
+    let places: Vec<&str> = mounts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| mount["mountPath"].as_str().unwrap())
+        .collect();
+    assert_eq!(places, ["/var/lib/lockstep", "/backup"]);
+}
+
+#[test]
+fn a_misspelt_field_of_an_overlay_is_named() {
+    for (patch, expected) in [
+        (
+            json!({"spec": {"priorityClass": "high"}}),
+            ".spec.priorityClass",
+        ),
+        (
+            json!({"spec": {"containers": [{"name": "lockstep", "envs": []}]}}),
+            ".spec.containers[0].envs",
+        ),
+        (json!({"labels": {"team": "x"}}), ".labels"),
+    ] {
+        let refused = objects(json!({"podTemplate": patch}));
+        let Err(BuildError::Unknown(path)) = refused else {
+            panic!("{expected}: {refused:?}");
+        };
+        assert_eq!(path, expected);
+    }
+}
+
+#[test]
+fn a_platform_that_assigns_users_is_left_to_it() {
+    let served = Served {
+        assigns_users: true,
+        ..Served::default()
+    };
+    let made = build(&valid(json!({})), &plan(3), served).unwrap();
+    let context = &pod(&made)["spec"]["securityContext"];
+    for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+        assert_eq!(context[field], Value::Null, "{field}");
+    }
+    assert_eq!(context["runAsNonRoot"], true);
 }
