@@ -31,8 +31,10 @@ pub enum Action {
     Cancel(SessionId),
     /// A session's time is over.
     Expire(SessionId),
-    /// The clock jumps to the next instant.
-    Jump,
+    /// A shard's time jumps to the next instant.
+    Jump(ShardId),
+    /// A leader's wall clock is set.
+    SetClock(ShardId),
     /// A leader ends the waits whose time is over.
     ExpireWaits(ShardId),
     /// The lead of a shard moves; the old leader's node dies, or lives on.
@@ -52,7 +54,8 @@ impl fmt::Debug for Action {
             Self::Ask(session) => write!(f, "session {} goes on", session.0),
             Self::Cancel(session) => write!(f, "session {} gives up waiting", session.0),
             Self::Expire(session) => write!(f, "session {} expires", session.0),
-            Self::Jump => write!(f, "time passes"),
+            Self::Jump(shard) => write!(f, "shard {shard}: time passes"),
+            Self::SetClock(shard) => write!(f, "shard {shard}: its leader's wall clock is set"),
             Self::ExpireWaits(shard) => write!(f, "shard {shard}: waits that are over end"),
             Self::Elect(shard, true) => write!(f, "shard {shard}: its leader dies"),
             Self::Elect(shard, false) => write!(f, "shard {shard}: its leader is deposed"),
@@ -93,12 +96,15 @@ impl Model for Scenario {
                 actions.push(Action::Expire(*session));
             }
         }
-        if cluster.passed < self.instants.len() {
-            actions.push(Action::Jump);
-        }
         for (shard, site) in &cluster.sites {
+            if site.passed < self.instants.len() {
+                actions.push(Action::Jump(*shard));
+            }
+            if cluster.clock_steps > 0 {
+                actions.push(Action::SetClock(*shard));
+            }
             let deadline = site.replica.shard().and_then(|s| s.next_wait_deadline());
-            if deadline.is_some_and(|deadline| deadline <= cluster.clock(self, *shard)) {
+            if deadline.is_some_and(|deadline| deadline <= cluster.time(self, *shard)) {
                 actions.push(Action::ExpireWaits(*shard));
             }
             if cluster.elections > 0 {
@@ -127,10 +133,11 @@ impl Model for Scenario {
                 let home = self.sessions.get(&session)?.home;
                 cluster.expire(self, session, home)
             }
-            Action::Jump => {
-                cluster.passed += 1;
+            Action::Jump(shard) => {
+                cluster.sites.get_mut(&shard)?.passed += 1;
                 true
             }
+            Action::SetClock(shard) => cluster.step_clock(shard),
             Action::ExpireWaits(shard) => {
                 cluster.deliver(self, &Message::new(shard, Command::ExpireWaits));
                 true
@@ -222,10 +229,14 @@ pub fn told(command: &Command) -> String {
         Command::TouchShard { session, shard } => {
             format!("session {} is about to use shard {shard}", session.0)
         }
-        Command::AttachSession {
-            session, not_after, ..
-        } => format!("session {} is attached, not after {not_after}", session.0),
-        Command::DetachSession { session, .. } => format!("session {} is detached", session.0),
+        Command::AttachSession { session, touch, .. } => format!(
+            "session {} is attached by touch {}",
+            session.0, touch.number
+        ),
+        Command::DetachSession { session, touch, .. } => {
+            let (session, last) = (session.0, touch.number);
+            format!("session {session} is detached, last touch {last}")
+        }
         Command::ShardReleased { session, shard } => {
             format!("session {} is released by shard {shard}", session.0)
         }

@@ -7,7 +7,8 @@ pub mod chase;
 
 use lockstep_model::{
     Answer, Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Outcome, Query,
-    Refusal, Reply, Serial, SessionId, Timestamp, WaitEpoch, command::RequestId, query::HolderView,
+    Refusal, Reply, Serial, SessionId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
+    command::RequestId, query::HolderView,
 };
 
 use crate::{property, replica::party, scenario::name};
@@ -23,8 +24,12 @@ pub enum Bug {
     UpgradesAtOnce,
     /// Session expiry: the end of a session that a shard has never heard of is not remembered.
     ForgetsUnknownEnds,
-    /// Session expiry: an attach is good for ever.
-    AttachesAnyTime,
+    /// Session expiry: an attach's number is not compared with the floor.
+    IgnoresFloor,
+    /// Session expiry: an end is forgotten and the floor stays where it was.
+    KeepsFloor,
+    /// Session expiry: a detach carries an older number than the home's at the end.
+    DetachesOlder,
     /// Session expiry: the home is told of a release that was asked for, not of one that was done.
     BuriesEarly,
     /// Edge chasing: a circle is believed when it was seen once.
@@ -47,7 +52,10 @@ impl Bug {
             Self::RepeatsAcquire => property::GRANTED_ONCE,
             Self::ReleasesAnyToken => property::HOLDS_ARE_KEPT,
             Self::UpgradesAtOnce => property::EXCLUSIVE,
-            Self::ForgetsUnknownEnds | Self::AttachesAnyTime => property::ENDED_DO_NOTHING,
+            Self::ForgetsUnknownEnds
+            | Self::IgnoresFloor
+            | Self::KeepsFloor
+            | Self::DetachesOlder => property::ENDED_DO_NOTHING,
             Self::BuriesEarly => property::RELEASED_BEFORE_FORGOTTEN,
             Self::SkipsSecondPass
             | Self::AsksDeposed
@@ -58,11 +66,14 @@ impl Bug {
     }
 }
 
+/// A shard's time, and its leader's wall clock.
+type At = (ShardTime, Timestamp);
+
 /// Serials of [`Bug::RepeatsAcquire`] are the client's plus a multiple of this.
 const SERIALS: u64 = 1_000;
 
 /// Applies one command, with the mistake if there is one.
-pub fn apply(machine: &mut Machine, command: &Command, at: Timestamp, bug: Option<Bug>) -> Applied {
+pub fn apply(machine: &mut Machine, command: &Command, at: At, bug: Option<Bug>) -> Applied {
     let sound = command.clone();
     match (bug, command) {
         (Some(Bug::RepeatsAcquire), Command::Acquire { .. }) => repeat(machine, sound, at),
@@ -80,22 +91,38 @@ pub fn apply(machine: &mut Machine, command: &Command, at: Timestamp, bug: Optio
             }
         }
         (
-            Some(Bug::AttachesAnyTime),
+            Some(Bug::IgnoresFloor),
             &Command::AttachSession {
                 session,
                 priority,
                 opened,
-                ..
+                mut touch,
             },
         ) => {
-            let not_after = Timestamp(u64::MAX);
+            touch.number = TouchNumber(u64::MAX);
             let attach = Command::AttachSession {
                 session,
                 priority,
                 opened,
-                not_after,
+                touch,
             };
             run(machine, attach, at)
+        }
+        (
+            Some(Bug::KeepsFloor),
+            &Command::DetachSession {
+                session,
+                reason,
+                mut touch,
+            },
+        ) => {
+            touch.number = TouchNumber(0);
+            let detach = Command::DetachSession {
+                session,
+                reason,
+                touch,
+            };
+            run(machine, detach, at)
         }
         (Some(Bug::AbortsAnyWait), Command::AbortWait { session, cycle, .. }) => {
             let Some((serial, epoch)) = present_wait(machine, *session) else {
@@ -115,7 +142,9 @@ pub fn apply(machine: &mut Machine, command: &Command, at: Timestamp, bug: Optio
                 Bug::ReleasesAnyToken
                 | Bug::UpgradesAtOnce
                 | Bug::ForgetsUnknownEnds
-                | Bug::AttachesAnyTime
+                | Bug::IgnoresFloor
+                | Bug::KeepsFloor
+                | Bug::DetachesOlder
                 | Bug::AbortsAnyWait
                 | Bug::BuriesEarly
                 | Bug::SkipsSecondPass
@@ -128,9 +157,9 @@ pub fn apply(machine: &mut Machine, command: &Command, at: Timestamp, bug: Optio
     }
 }
 
-fn run(machine: &mut Machine, command: Command, at: Timestamp) -> Applied {
-    let commands = vec![command];
-    machine.apply(Batch { at, commands })
+fn run(machine: &mut Machine, command: Command, at: At) -> Applied {
+    let ((at, wall), commands) = (at, vec![command]);
+    machine.apply(Batch { at, wall, commands })
 }
 
 fn done(reply: Reply) -> Applied {
@@ -141,7 +170,7 @@ fn done(reply: Reply) -> Applied {
 }
 
 /// A serial of its own for every time that it comes.
-fn repeat(machine: &mut Machine, mut command: Command, at: Timestamp) -> Applied {
+fn repeat(machine: &mut Machine, mut command: Command, at: At) -> Applied {
     let changes = match machine {
         Machine::Data(shard) => shard.revision().0,
         Machine::Meta(_) => 0,
@@ -162,7 +191,7 @@ fn with_old_serials(mut applied: Applied) -> Applied {
 }
 
 /// The first holder, whoever that is, gives the lock back.
-fn release(machine: &mut Machine, sound: Command, at: Timestamp) -> Applied {
+fn release(machine: &mut Machine, sound: Command, at: At) -> Applied {
     if let Command::Release { name, .. } = &sound
         && let Some(holder) = holders(machine, name).first()
     {
@@ -172,7 +201,7 @@ fn release(machine: &mut Machine, sound: Command, at: Timestamp) -> Applied {
 }
 
 /// All but one give the lock back.
-fn drop_others(machine: &mut Machine, name: &LockName, token: FencingToken, at: Timestamp) {
+fn drop_others(machine: &mut Machine, name: &LockName, token: FencingToken, at: At) {
     let others = holders(machine, name).into_iter();
     for other in others.filter(|holder| holder.token != token) {
         run(machine, release_of(name.clone(), &other), at);
@@ -205,7 +234,7 @@ const fn of(session: SessionId) -> RequestId {
 }
 
 /// True if a shard knows neither the session nor its end.
-pub fn is_unknown(machine: &Machine, session: SessionId, at: Timestamp) -> bool {
+pub fn is_unknown(machine: &Machine, session: SessionId, at: At) -> bool {
     let probe = Command::Release {
         request: of(session),
         name: name("probe"),

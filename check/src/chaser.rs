@@ -16,7 +16,7 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, NodeId, Party, SessionId, ShardId, Timestamp, WaitEpoch,
+    Answer, NodeId, Party, SessionId, ShardId, ShardTime, WaitEpoch,
     deadlock::{Chase, Edge, Question},
     shard::Shard,
 };
@@ -152,7 +152,7 @@ impl Cluster {
         let led = self.sites.values().filter(|site| site.leader == node);
         let shards = led.filter_map(|site| site.replica.shard());
         let suspects = |shard: &Shard| {
-            let ever = Timestamp(u64::MAX);
+            let ever = ShardTime(u64::MAX);
             shard.suspects(WaitEpoch(0), ever, ALL_WAITS).0
         };
         shards.flat_map(suspects).collect()

@@ -15,7 +15,9 @@ use std::{
 
 use lockstep_model::{
     Applied, Command, Effect, Millis, NodeId, Outcome, Refusal, Reply, Serial, SessionId, ShardId,
-    Timestamp, command::RequestId, session::TOMBSTONE_LIFE,
+    ShardTime, Timestamp,
+    command::RequestId,
+    session::{TOMBSTONE_LIFE, Touch},
 };
 
 use crate::{
@@ -24,9 +26,15 @@ use crate::{
     client::Client,
     message::Message,
     replica::Replica,
-    scenario::{BEGIN, Plan, Scenario},
+    scenario::{BEGIN, Plan, Scenario, WALL},
     witness::{Seen, Witness, Wrong},
 };
+
+/// By how much a wall clock is set wrong.
+const HOUR: Millis = Millis(3_600_000);
+/// How often a session's touch of a shard is recorded: once for the first attach, once for one that has
+/// to be asked for again, and once more.
+const TOUCHES: usize = 3;
 
 /// A shard, its leader, and who led it before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -37,8 +45,10 @@ pub struct Site {
     pub deposed: Option<Arc<Replica>>,
     /// Who leads.
     pub leader: NodeId,
-    /// True if the leader's clock is ahead of the true time, by as much as may be.
+    /// True while the leader's wall clock is an hour ahead.
     pub ahead: bool,
+    /// How many of the scenario's instants have come by the shard's own time.
+    pub passed: usize,
 }
 
 /// A whole cluster at one moment.
@@ -52,23 +62,29 @@ pub struct Cluster {
     pub sent: Arc<BTreeSet<Message>>,
     /// The nodes' search for deadlocks.
     pub chasers: BTreeMap<NodeId, Chaser>,
-    /// How many of the scenario's instants have come.
-    pub passed: usize,
     /// How many more times leaders change.
     pub elections: u8,
+    /// How many more times a leader's wall clock is set.
+    pub clock_steps: u8,
     /// What was seen so far.
     pub witness: Arc<Witness>,
 }
 
 impl Cluster {
-    /// What the clock of a shard's leader shows.
+    /// A shard's time, as its leader counts it: no shard's has to do with another's.
     #[must_use]
-    pub fn clock(&self, scenario: &Scenario, shard: ShardId) -> Timestamp {
-        let passed = self.passed.checked_sub(1);
+    pub fn time(&self, scenario: &Scenario, shard: ShardId) -> ShardTime {
+        let passed = self.sites.get(&shard).map_or(0, |site| site.passed);
+        let passed = passed.checked_sub(1);
         let passed = passed.and_then(|last| scenario.instants.get(last));
+        BEGIN.plus(*passed.unwrap_or(&Millis(0)))
+    }
+
+    /// What the wall clock of a shard's leader shows. It stands still, so that states are few, but for
+    /// being set.
+    fn wall(&self, shard: ShardId) -> Timestamp {
         let ahead = self.sites.get(&shard).is_some_and(|site| site.ahead);
-        let skew = if ahead { scenario.skew } else { Millis(0) };
-        BEGIN.plus(*passed.unwrap_or(&Millis(0))).plus(skew)
+        if ahead { WALL.plus(HOUR) } else { WALL }
     }
 
     /// Sends a command. From now on it may come at any time.
@@ -78,24 +94,36 @@ impl Cluster {
         }
     }
 
-    /// False for an opening that is older than a home remembers an end. Openings alone have no limit
-    /// to their age in the model: one that comes so late opens the session once more, for its TTL.
+    /// False for an opening that is older than a home remembers an end: openings alone have no limit
+    /// to their age in the model, and one that comes so late opens the session once more, for its TTL.
+    /// And for a touch that was recorded [`TOUCHES`] times, since each has a number of its own.
     #[must_use]
     pub fn may_arrive(&self, scenario: &Scenario, message: &Message) -> bool {
-        !matches!(*message.command, Command::OpenSession { .. })
-            || self.clock(scenario, message.to) < BEGIN.plus(TOMBSTONE_LIFE)
+        match *message.command {
+            Command::OpenSession { .. } => {
+                self.time(scenario, message.to) < BEGIN.plus(TOMBSTONE_LIFE)
+            }
+            Command::TouchShard { session, shard } => {
+                let attaches = self.sent.iter().filter(|sent| {
+                    sent.to == shard
+                        && matches!(*sent.command, Command::AttachSession { session: of, .. } if of == session)
+                });
+                attaches.count() < TOUCHES
+            }
+            _ => true,
+        }
     }
 
     /// A shard applies a command; answers and what follows from them go out.
     pub fn deliver(&mut self, scenario: &Scenario, message: &Message) {
         let Message { to, command, .. } = message;
-        let at = self.clock(scenario, *to);
+        let (at, wall) = (self.time(scenario, *to), self.wall(*to));
         let Some(site) = self.sites.get_mut(to) else {
             return;
         };
         let step = scenario
             .memo
-            .apply(&site.replica, message, at, scenario.bug);
+            .apply(&site.replica, message, (at, wall), scenario.bug);
         let before = std::mem::replace(&mut site.replica, Arc::clone(&step.after));
         let Applied {
             outcomes, effects, ..
@@ -157,7 +185,7 @@ impl Cluster {
             }
             Command::TouchShard { session, shard } => {
                 if let Reply::Touched {
-                    not_after,
+                    touch,
                     priority,
                     opened,
                 } = *reply
@@ -166,7 +194,7 @@ impl Cluster {
                         session: *session,
                         priority,
                         opened,
-                        not_after,
+                        touch,
                     };
                     self.send(Message::new(*shard, attach));
                 }
@@ -181,9 +209,13 @@ impl Cluster {
                 }
             }
             Command::AbortWait { cycle, .. } => self.circle_handled(scenario, cycle),
+            Command::AttachSession { session, .. } => {
+                if let Reply::Refused(Refusal::AttachTooOld { .. }) = reply {
+                    self.touch(scenario, *session, to);
+                }
+            }
             // The network repeats what has to be repeated, and nobody waits for their answers.
-            Command::AttachSession { .. }
-            | Command::ShardReleased { .. }
+            Command::ShardReleased { .. }
             | Command::EndSession { .. }
             | Command::CancelWait { .. }
             | Command::ExpireWaits
@@ -214,10 +246,16 @@ impl Cluster {
         for ending in ending.into_iter().flatten() {
             for shard in ending.shards {
                 let (session, reason) = (ending.session, ending.reason);
-                self.send(Message::new(
-                    shard,
-                    Command::DetachSession { session, reason },
-                ));
+                let mut touch: Touch = ending.touch;
+                if scenario.bug == Some(Bug::DetachesOlder) {
+                    touch.number.0 -= 1;
+                }
+                let detach = Command::DetachSession {
+                    session,
+                    reason,
+                    touch,
+                };
+                self.send(Message::new(shard, detach));
                 if scenario.bug == Some(Bug::BuriesEarly) {
                     self.send(Message::new(
                         home,

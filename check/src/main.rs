@@ -17,7 +17,7 @@ use std::{
 
 use lockstep_check::{
     action::Action,
-    property,
+    bug::Bug,
     run::{Report, check, counterexample},
     scenario::Scenario,
 };
@@ -85,9 +85,9 @@ fn jobs(arguments: impl Iterator<Item = String>) -> Option<Vec<Job>> {
     } else {
         Scenario::small()
     };
-    let planted = [Scenario::skewed()].into_iter().chain(Scenario::planted());
+    let planted = Scenario::planted();
     let mut jobs: Vec<Job> = sound.into_iter().map(Job::Holds).collect();
-    jobs.extend(planted.map(Job::Breaks));
+    jobs.extend(planted.into_iter().map(Job::Breaks));
     let is_known = |name: &String| jobs.iter().any(|job| job.name() == name);
     if options.iter().any(|option| option != "--quick") || !names.iter().all(is_known) {
         return None;
@@ -130,10 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What a scenario's mistake has to break.
 fn due(scenario: &Scenario) -> &'static str {
-    match scenario.bug {
-        Some(bug) => bug.breaks(),
-        None => property::ENDED_DO_NOTHING,
-    }
+    scenario.bug.map_or("nothing", Bug::breaks)
 }
 
 impl Sum {
@@ -220,10 +217,8 @@ fn told(scenario: &Scenario, report: &Report) -> String {
 /// How a mistake shows.
 fn shown(scenario: &Scenario, path: Option<&[Action]>) -> String {
     let Scenario { name, about, .. } = scenario;
-    let what = match scenario.bug {
-        Some(bug) => format!("{bug:?}, planted in"),
-        None => "too much for".to_owned(),
-    };
+    let bug = scenario.bug.map(|bug| format!("{bug:?}, "));
+    let what = bug.unwrap_or_default() + "planted in";
     match path {
         Some(path) => format!(
             "{what} {name}: breaks \"{}\" in {} steps\n{}",

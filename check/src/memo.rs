@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lockstep_model::{Applied, Timestamp};
+use lockstep_model::{Applied, ShardTime, Timestamp};
 
 use crate::{bug::Bug, message::Message, replica::Replica};
 
@@ -34,7 +34,7 @@ pub struct Memo {
 struct Key {
     before: Arc<Replica>,
     message: Message,
-    at: Timestamp,
+    at: (ShardTime, Timestamp),
 }
 
 impl Memo {
@@ -44,7 +44,7 @@ impl Memo {
         &self,
         before: &Arc<Replica>,
         message: &Message,
-        at: Timestamp,
+        at: (ShardTime, Timestamp),
         bug: Option<Bug>,
     ) -> Arc<Step> {
         let key = Key {

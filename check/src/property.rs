@@ -109,8 +109,8 @@ fn sometimes(mark: Mark) -> Property<Scenario> {
         Mark::AttachAfterEnd => ("a late attach meets a remembered end", |_, now| {
             now.witness.has_seen(Mark::AttachAfterEnd)
         }),
-        Mark::AttachTooLate => ("a late attach is refused for its age", |_, now| {
-            now.witness.has_seen(Mark::AttachTooLate)
+        Mark::AttachTooOld => ("an attach of an old touch is refused", |_, now| {
+            now.witness.has_seen(Mark::AttachTooOld)
         }),
         Mark::GrantRepeated => ("a repeated request gets its first answer", |_, now| {
             now.witness.has_seen(Mark::GrantRepeated)

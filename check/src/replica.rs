@@ -9,7 +9,7 @@ use std::{
 
 use lockstep_model::{
     Answer, Applied, Command, DecodeError, LockName, Machine, Party, Query, SessionId, ShardId,
-    Timestamp,
+    ShardTime, Timestamp,
     deadlock::Blocked,
     query::{LockView, MAX_PAGE},
     shard::Shard,
@@ -59,7 +59,12 @@ impl Replica {
 
     /// The state after one more command, and what came of it.
     #[must_use]
-    pub fn apply(&self, command: &Command, at: Timestamp, bug: Option<Bug>) -> (Self, Applied) {
+    pub fn apply(
+        &self,
+        command: &Command,
+        at: (ShardTime, Timestamp),
+        bug: Option<Bug>,
+    ) -> (Self, Applied) {
         let mut machine = self.machine.clone();
         let applied = crate::bug::apply(&mut machine, command, at, bug);
         (Self::of(machine), applied)

@@ -7,13 +7,15 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
-    LockName, Millis, Mode, Priority, SessionId, ShardId, Timestamp, command::LockSpec,
+    LockName, Millis, Mode, Priority, SessionId, ShardId, ShardTime, Timestamp, command::LockSpec,
 };
 
 use crate::{bug::Bug, client::Step, memo::Memo, witness::Mark};
 
 /// The time at which it begins: later than the openings of the sessions.
-pub const BEGIN: Timestamp = Timestamp(1_000);
+pub const BEGIN: ShardTime = ShardTime(1_000);
+/// What right wall clocks show then.
+pub const WALL: Timestamp = Timestamp(2_000_000);
 
 /// What is checked in one run.
 #[derive(Clone, Debug)]
@@ -30,10 +32,10 @@ pub struct Scenario {
     pub locks: BTreeMap<LockName, ShardId>,
     /// How sessions come to the shards.
     pub opening: Opening,
-    /// Times to which the clock jumps, one after the other, after [`BEGIN`].
+    /// Times to which each shard's time jumps, one after the other, after [`BEGIN`].
     pub instants: Vec<Millis>,
-    /// By how much the clocks of two leaders may differ.
-    pub skew: Millis,
+    /// How often a leader's wall clock is set, an hour ahead or back; one is ahead from the start then.
+    pub clock_steps: u8,
     /// How often leaders change.
     pub elections: u8,
     /// How many nodes look for deadlocks: 0, 1 or 2.
@@ -87,7 +89,7 @@ impl Scenario {
             locks: BTreeMap::new(),
             opening: Opening::Attached,
             instants: Vec::new(),
-            skew: Millis(0),
+            clock_steps: 0,
             elections: 0,
             chasers: 0,
             silence: false,
@@ -113,12 +115,6 @@ impl Scenario {
     #[must_use]
     pub fn planted() -> Vec<Self> {
         [table::planted(), expiry::planted(), chase::planted()].concat()
-    }
-
-    /// Sessions end while the clocks of two nodes differ by what is documented as too much.
-    #[must_use]
-    pub fn skewed() -> Self {
-        expiry::skewed()
     }
 
     /// The same with a mistake.

@@ -56,8 +56,8 @@ pub enum Mark {
     EndedWaiting,
     /// An attach was refused because the session had ended.
     AttachAfterEnd,
-    /// An attach was refused because it was too old.
-    AttachTooLate,
+    /// An attach was refused because its touch was not above the floor.
+    AttachTooOld,
     /// A request was repeated after its grant, and got the same answer.
     GrantRepeated,
     /// A request was repeated after its answer was acknowledged.

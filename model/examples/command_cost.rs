@@ -12,7 +12,7 @@ use std::{
 
 use lockstep_model::{
     Batch, Command, LockName, Machine, Millis, Outcome, Owner, Priority, Reply, Serial, SessionId,
-    ShardId, Timestamp, Value,
+    ShardId, ShardTime, Timestamp, Value,
     command::{LockSpec, Mode, RequestId, Wait},
 };
 
@@ -61,8 +61,8 @@ impl World {
     }
 
     fn apply(&mut self, commands: Vec<Command>) -> Vec<Outcome> {
-        let at = Timestamp(1_000);
-        self.machine.apply(Batch { at, commands }).outcomes
+        let (at, wall) = (ShardTime(1_000), Timestamp(1_000));
+        self.machine.apply(Batch { at, wall, commands }).outcomes
     }
 
     fn request(&mut self, session: u64) -> RequestId {

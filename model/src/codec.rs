@@ -19,7 +19,7 @@ use crate::id::NameError;
 
 /// The version of every top-level encoding, its first byte. It is raised when a layout changes, and
 /// the decoder of every older version stays.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// Why bytes are not an encoding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

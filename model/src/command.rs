@@ -11,10 +11,11 @@ use crate::{
     deadlock::Edge,
     id::{
         ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionId,
-        ShardId, Timestamp, WaitEpoch,
+        ShardId, ShardTime, Timestamp, WaitEpoch,
     },
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     reply::Refusal,
+    session::Touch,
     value::Value,
 };
 
@@ -46,9 +47,12 @@ pub type Labels = BTreeMap<String, String>;
 /// One Raft log entry: commands that are applied together, at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
-    /// The leader's clock when it wrote the batch. A machine takes the later of this and the
-    /// latest time that it has seen, so time never goes back.
-    pub at: Timestamp,
+    /// The shard's time, as its leader counts it. A machine takes the later of this and the latest
+    /// time that it has seen, so time never goes back.
+    pub at: ShardTime,
+    /// The leader's wall clock, for people: when something was opened, taken, asked for. It may be wrong
+    /// and may go back, and nothing is decided by it.
+    pub wall: Timestamp,
     /// At most [`MAX_COMMANDS_PER_BATCH`].
     pub commands: Vec<Command>,
 }
@@ -99,8 +103,8 @@ pub enum Command {
         /// The shard that has answered.
         shard: ShardId,
     },
-    /// Any shard: the session may be used here from now on. Refused after `not_after`, because a
-    /// delayed one must not revive a session that has ended since.
+    /// Any shard: the session may be used here from now on. Refused at or below the shard's floor,
+    /// because a delayed one must not revive a session that has ended since: see [`crate::session`].
     AttachSession {
         /// Which.
         session: SessionId,
@@ -108,8 +112,8 @@ pub enum Command {
         priority: Priority,
         /// For choosing a deadlock's victim: when it was opened.
         opened: Timestamp,
-        /// The home's time of the touch plus [`crate::session::ATTACH_WINDOW`].
-        not_after: Timestamp,
+        /// The touch that the home recorded for it.
+        touch: Touch,
     },
     /// Any shard: the session is over: release all, drop its waits, remember its end for
     /// [`crate::session::TOMBSTONE_LIFE`].
@@ -118,6 +122,8 @@ pub enum Command {
         session: SessionId,
         /// Why: told to those whose waits are dropped.
         reason: EndReason,
+        /// The home's last touch when the session ended.
+        touch: Touch,
     },
     /// Takes locks, all or nothing, in canonical (name) order.
     Acquire {
@@ -203,7 +209,7 @@ pub enum Command {
         /// The exclusive hold's token.
         token: FencingToken,
     },
-    /// Ends the waits whose time is over by the batch's time.
+    /// Ends the waits whose time is over by the shard's time.
     ExpireWaits,
     /// A shard that was never used goes on after the tokens of an earlier cluster: every token that
     /// it gives from now on is greater. Refused by a shard that is in use.
@@ -316,7 +322,7 @@ pub struct LockSpec {
 pub enum Wait {
     /// Not at all.
     Try,
-    /// At most so long after the batch's time: 1 ms..=[`MAX_WAIT`].
+    /// At most so long, by the shard's time: 1 ms..=[`MAX_WAIT`].
     AtMost(Millis),
     /// Until granted, cancelled, or the session ends.
     Forever,

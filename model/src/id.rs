@@ -37,8 +37,21 @@ number! {
     Millis(u64)
 }
 number! {
-    /// Unix time in milliseconds, as the leader that wrote a batch saw it.
+    /// Unix time in milliseconds, as the leader that wrote a batch saw it. For people to read: nothing
+    /// is decided by it.
     Timestamp(u64)
+}
+number! {
+    /// A shard's own time: the milliseconds that its leaders have counted since it was made, each by
+    /// its own monotonic clock, going on where the one before stopped. It never goes back, never runs
+    /// faster than those clocks, and stands still while nobody counts. Not comparable with another
+    /// shard's.
+    ShardTime(u64)
+}
+number! {
+    /// The number of a touch in its home: a home gives each once, in ascending order. See
+    /// [`crate::session`].
+    TouchNumber(u64)
 }
 number! {
     /// Grows with every grant of a lock, for ever: a resource that remembers the highest it saw
@@ -83,6 +96,34 @@ impl Timestamp {
     #[must_use]
     pub const fn since(self, earlier: Self) -> Millis {
         Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl ShardTime {
+    /// This time plus a span, saturating.
+    #[must_use]
+    pub const fn plus(self, span: Millis) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+
+    /// This time less a span; the beginning if that is longer.
+    #[must_use]
+    pub const fn minus(self, span: Millis) -> Self {
+        Self(self.0.saturating_sub(span.0))
+    }
+
+    /// The span from `earlier` to this time; zero if it is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Millis {
+        Millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl TouchNumber {
+    /// The number after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
     }
 }
 

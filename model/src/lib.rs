@@ -27,7 +27,7 @@ pub use codec::DecodeError;
 pub use command::{Batch, Command, MetaCommand};
 pub use id::{
     ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, Serial,
-    SessionEpoch, SessionId, ShardId, Timestamp, WaitEpoch,
+    SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
 };
 pub use machine::{Applied, Effect, Machine, Outcome};
 pub use mode::{Mode, Usage};

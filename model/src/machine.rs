@@ -6,7 +6,7 @@
 
 use crate::{
     command::Batch,
-    id::{Millis, Serial, SessionEpoch, SessionId, Timestamp},
+    id::{Millis, Serial, SessionEpoch, SessionId, ShardTime},
     meta::Meta,
     reply::Reply,
     shard::Shard,
@@ -71,7 +71,7 @@ pub enum Effect {
         reason: crate::command::EndReason,
     },
     /// The earliest deadline among the waits has changed: propose `ExpireWaits` at this time.
-    NextWaitDeadline(Option<Timestamp>),
+    NextWaitDeadline(Option<ShardTime>),
 }
 
 impl Machine {
@@ -80,6 +80,15 @@ impl Machine {
         match self {
             Self::Meta(meta) => meta.apply(batch),
             Self::Data(shard) => shard.apply(batch),
+        }
+    }
+
+    /// The latest time in its batches; the meta shard has none.
+    #[must_use]
+    pub const fn now(&self) -> ShardTime {
+        match self {
+            Self::Meta(_) => ShardTime(0),
+            Self::Data(shard) => shard.now(),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     command::EndReason,
     id::{FencingToken, LockName, Millis, NodeId, SessionEpoch, SessionId, ShardId, Timestamp},
     mode::{Mode, Usage},
+    session::Touch,
 };
 
 /// The answer to a command. Encoded with [`Reply::encode`].
@@ -24,10 +25,10 @@ pub enum Reply {
         /// Its epoch.
         epoch: SessionEpoch,
     },
-    /// The touch is recorded; the session may be attached until `not_after`.
+    /// The touch is recorded; the session may be attached.
     Touched {
-        /// See [`crate::Command::AttachSession`].
-        not_after: Timestamp,
+        /// For the attach.
+        touch: Touch,
         /// The session's priority, for the attach.
         priority: crate::id::Priority,
         /// When it was opened, for the attach.
@@ -82,9 +83,10 @@ pub enum Refusal {
         /// Which.
         session: SessionId,
     },
-    /// The attach came too late to be safe: touch again. Never reaches clients.
-    #[error("the attach of session {session} came too late")]
-    AttachTooLate {
+    /// The shard has forgotten an end that the home recorded after this touch, perhaps that of this
+    /// session: touch again. Never reaches clients.
+    #[error("the attach of session {session} is of an old touch: touch again")]
+    AttachTooOld {
         /// Which.
         session: SessionId,
     },

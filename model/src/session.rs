@@ -7,15 +7,19 @@
 //! A session uses another shard only after its home has recorded the touch; the home's end of the
 //! session therefore reaches every shard that it may use. What could go wrong is an
 //! [`AttachSession`](crate::Command::AttachSession) that is applied after the
-//! [`DetachSession`](crate::Command::DetachSession). The detached shard refuses it for
-//! [`TOMBSTONE_LIFE`] by the end that it remembers, and afterwards by `not_after`, which is the
-//! home's time of the touch plus [`ATTACH_WINDOW`]. The touch comes before the detach, so an attach
-//! could slip through only if the home's clock, when it recorded the touch, was ahead of the other
-//! shard's clock, when it applied the detach, by `TOMBSTONE_LIFE - ATTACH_WINDOW`, 55 s. Nodes must
-//! keep their clocks closer than that. If they do not, no lock is granted twice; but what a revived
-//! session takes in that shard stays taken until it is released or the session is detached again.
-//! The other way round, a shard whose clock is more than [`ATTACH_WINDOW`] ahead of a home's refuses
-//! all attaches from there until the clocks agree again.
+//! [`DetachSession`](crate::Command::DetachSession). No clock keeps it out:
+//!
+//! - A home numbers its touches ([`TouchNumber`]), and records no touch of a session that has ended. An
+//!   attach carries the number of its touch; a detach carries the home's last number at the end, which no
+//!   touch of that session is above.
+//! - The detached shard refuses the session by the end that it remembers (a *tombstone*). When it forgets
+//!   one, after [`TOMBSTONE_LIFE`] or because there are [`MAX_TOMBSTONES`], it raises its *floor* for
+//!   that home to the detach's number.
+//! - An attach of a session that it does not know, at or below the floor, is refused: touch again. The
+//!   home then refuses the touch if the session has ended, or else gives a number above all that it has
+//!   ever given, and so above every floor.
+//!
+//! How long tombstones are kept decides only how often an attach has to be asked for twice.
 
 mod requests;
 mod wait;
@@ -29,14 +33,16 @@ use crate::{
     command::{EndReason, Labels},
     id::{
         FencingToken, LockName, Millis, Owner, Priority, SessionEpoch, SessionId, ShardId,
-        Timestamp,
+        ShardTime, Timestamp, TouchNumber,
     },
 };
 
-/// How long after a touch a session may be attached. Longer than a proposal takes when all is well.
-pub const ATTACH_WINDOW: Millis = Millis(5_000);
-/// How long a shard remembers that a session has ended. See the module's text.
+/// How long a shard remembers that a session has ended, by its own time: an attach that was under way is
+/// told so, and need not ask the home again. See the module's text.
 pub const TOMBSTONE_LIFE: Millis = Millis(60_000);
+/// Most ends that a shard remembers: the oldest are forgotten first. About 6 MiB; a thousand ends a
+/// second for as long as they live.
+pub const MAX_TOMBSTONES: usize = 65_536;
 /// Most requests of a session in one shard that wait or whose answers are kept: a client that
 /// acknowledges what it reads stays far below, one that does not cannot fill the memory.
 pub const MAX_IN_FLIGHT: usize = 4_096;
@@ -61,8 +67,19 @@ pub struct EndingSession {
     pub session: SessionId,
     /// Why.
     pub reason: EndReason,
+    /// The home's last touch when it ended.
+    pub touch: Touch,
     /// The shards that have not answered.
     pub shards: Vec<ShardId>,
+}
+
+/// A touch, as the shard that is touched knows it: whose it is, and which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Touch {
+    /// The home that recorded it.
+    pub home: ShardId,
+    /// Its number there.
+    pub number: TouchNumber,
 }
 
 /// Where a session stands in a shard.
@@ -74,10 +91,15 @@ pub(crate) enum Presence {
     Ending {
         home: Home,
         reason: EndReason,
-        ended: Timestamp,
+        ended: ShardTime,
+        touch: Touch,
     },
-    /// It has ended. Forgotten at `until`.
-    Ended { reason: EndReason, until: Timestamp },
+    /// It has ended. Forgotten at `until`: the floor is then raised to `touch`.
+    Ended {
+        reason: EndReason,
+        until: ShardTime,
+        touch: Touch,
+    },
 }
 
 /// A session that may act here.

@@ -33,7 +33,10 @@ use crate::{
     command::{Batch, Command},
     cow_map::CowMap,
     deadlock::Deadlock,
-    id::{FencingToken, LockName, Revision, Serial, SessionId, ShardId, Timestamp, WaitEpoch},
+    id::{
+        FencingToken, LockName, Revision, Serial, SessionId, ShardId, ShardTime, Timestamp,
+        TouchNumber, WaitEpoch,
+    },
     lock::Lock,
     machine::{Applied, Effect, Outcome},
     reply::{Refusal, Reply},
@@ -45,17 +48,23 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Shard {
     id: ShardId,
-    now: Timestamp,
+    now: ShardTime,
+    /// The wall clock of the batch in hand; no part of the state.
+    wall: Timestamp,
     last_token: FencingToken,
     sessions: CowMap<SessionId, Presence>,
     /// What each open session holds here, so that its end need not search the table. Apart from
     /// `sessions`, because it may be large and is no part of a [`Shard::point`].
     holdings: BTreeMap<SessionId, Holdings>,
     /// Those of `sessions` that are to be forgotten, and when.
-    tombstones: BTreeSet<(Timestamp, SessionId)>,
+    tombstones: BTreeSet<(ShardTime, SessionId)>,
+    /// The last touch of a session whose home this is.
+    last_touch: TouchNumber,
+    /// By home: sessions that are not known here may not be attached by touches up to this one.
+    floors: BTreeMap<ShardId, TouchNumber>,
     locks: CowMap<LockName, Lock>,
     /// Those waits that have a deadline.
-    deadlines: BTreeSet<(Timestamp, SessionId, Serial)>,
+    deadlines: BTreeSet<(ShardTime, SessionId, Serial)>,
     last_wait: WaitEpoch,
     /// All waits, in the order in which they began.
     waiting: BTreeMap<WaitEpoch, (SessionId, Serial)>,
@@ -116,11 +125,14 @@ impl Shard {
     pub const fn new(id: ShardId) -> Self {
         Self {
             id,
-            now: Timestamp(0),
+            now: ShardTime(0),
+            wall: Timestamp(0),
             last_token: FencingToken(0),
             sessions: CowMap::new(),
             holdings: BTreeMap::new(),
             tombstones: BTreeSet::new(),
+            last_touch: TouchNumber(0),
+            floors: BTreeMap::new(),
             locks: CowMap::new(),
             deadlines: BTreeSet::new(),
             last_wait: WaitEpoch(0),
@@ -137,6 +149,7 @@ impl Shard {
     /// Applies one committed batch: one outcome per command, in order.
     pub fn apply(&mut self, batch: Batch) -> Applied {
         self.now = self.now.max(batch.at);
+        self.wall = batch.wall;
         self.forget_tombstones();
         let deadline = self.next_wait_deadline();
         let mut outcomes = Vec::with_capacity(batch.commands.len());
@@ -216,9 +229,13 @@ impl Shard {
                 session,
                 priority,
                 opened,
-                not_after,
-            } => self.attach_session(session, Role::Attached { priority, opened }, not_after),
-            Command::DetachSession { session, reason } => self.detach_session(session, reason),
+                touch,
+            } => self.attach_session(session, Role::Attached { priority, opened }, touch),
+            Command::DetachSession {
+                session,
+                reason,
+                touch,
+            } => self.detach_session(session, reason, touch),
             Command::Meta(_) => Reply::Refused(Refusal::WrongShard),
         };
         Outcome::Done(reply)
@@ -232,7 +249,7 @@ impl Shard {
 
     /// The latest time seen in a batch.
     #[must_use]
-    pub const fn now(&self) -> Timestamp {
+    pub const fn now(&self) -> ShardTime {
         self.now
     }
 
@@ -259,9 +276,15 @@ impl Shard {
             .sessions
             .iter()
             .filter_map(|(session, presence)| match presence {
-                Presence::Ending { home, reason, .. } => Some(EndingSession {
+                Presence::Ending {
+                    home,
+                    reason,
+                    touch,
+                    ..
+                } => Some(EndingSession {
                     session: *session,
                     reason: *reason,
+                    touch: *touch,
                     shards: home.touched.iter().copied().collect(),
                 }),
                 Presence::Open(_) | Presence::Ended { .. } => None,
@@ -271,7 +294,7 @@ impl Shard {
 
     /// The earliest deadline among the waits: when to propose [`Command::ExpireWaits`].
     #[must_use]
-    pub fn next_wait_deadline(&self) -> Option<Timestamp> {
+    pub fn next_wait_deadline(&self) -> Option<ShardTime> {
         self.deadlines.first().map(|(deadline, ..)| *deadline)
     }
 

@@ -15,7 +15,7 @@ use std::{
 use futures::stream;
 use lockstep_model::{
     Batch, Command, Effect, LockName, Millis, Owner, Priority, Serial, SessionId, ShardId,
-    Timestamp, Value,
+    ShardTime, Timestamp, Value,
     command::{LockSpec, MAX_COMMANDS_PER_BATCH, Mode, RequestId, Wait},
 };
 use lockstep_node::{
@@ -118,7 +118,8 @@ impl World {
 
     async fn apply(&mut self, commands: Vec<Command>) -> io::Result<Duration> {
         self.index += 1;
-        let at = Timestamp(1_000 + self.index);
+        let at = ShardTime(1_000 + self.index);
+        let wall = Timestamp(1_000);
         let log_id = LogId {
             leader_id: LeaderId {
                 term: 1,
@@ -126,7 +127,7 @@ impl World {
             },
             index: self.index,
         };
-        let batch = BatchBytes(Batch { at, commands }.encode().into());
+        let batch = BatchBytes(Batch { at, wall, commands }.encode().into());
         let payload = Payload::Normal(batch);
         let entry = Ok((Entry { log_id, payload }, None));
         let begin = Instant::now();

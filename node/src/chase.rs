@@ -16,13 +16,13 @@ use std::{
 
 use futures::future::join_all;
 use lockstep_model::{
-    Answer, Machine, Millis, Party, Reply, ShardId, Timestamp, WaitEpoch,
+    Answer, Machine, Millis, Party, Reply, ShardId, WaitEpoch,
     deadlock::{Abort, Chase, Question, Waits, words},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::now, router::Router};
+use crate::router::Router;
 
 /// Waits that last longer are looked at: most are over by then.
 const LONG_WAIT: Millis = Millis(100);
@@ -71,7 +71,6 @@ impl Chaser {
             self.again = Instant::now() + AGAIN;
             self.seen.clear();
         }
-        let until = Timestamp(now().0.saturating_sub(LONG_WAIT.0));
         let mut suspects = BTreeSet::new();
         for replica in self.router.replicas().unwrap_or_default() {
             let machine = replica.machine.read();
@@ -81,6 +80,7 @@ impl Chaser {
             if !shard.has_waits() || !replica.leads() {
                 continue;
             }
+            let until = replica.time.now().minus(LONG_WAIT);
             let seen = self.seen.entry(replica.shard).or_default();
             let (parties, last) = shard.suspects(*seen, until, MAX_WAITS);
             *seen = last;

@@ -1,6 +1,7 @@
 //! The one place that reads the wall clock.
 //!
-//! Invariant: only batches and views carry wall time; every timeout is measured by the monotonic clock.
+//! Invariant: wall time is for people and for the wait after a recovery: no lock, session or wait is
+//! decided by it; every timeout is measured by the monotonic clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -15,7 +15,7 @@ use std::{
 
 use lockstep_model::{
     Answer, Command, Effect, Machine, Millis, NodeId, Query, Revision, SessionId, ShardId,
-    watch::Change,
+    ShardTime, watch::Change,
 };
 use openraft::{
     Instant as _, Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _,
@@ -35,11 +35,13 @@ pub mod clock;
 pub mod members;
 pub mod proposer;
 pub mod reaper;
+pub mod shard_clock;
 pub mod tend;
 pub mod waiters;
 
 use clock::SessionClock;
 use proposer::Proposer;
+use shard_clock::ShardClock;
 use waiters::Waiters;
 
 /// How long a linearizable read may wait for a quorum to confirm the leader.
@@ -59,6 +61,8 @@ pub struct Replica {
     pub raft: Group,
     /// The state that was applied so far.
     pub machine: Arc<RwLock<Machine>>,
+    /// The shard's time.
+    pub time: Arc<ShardClock>,
     /// The leader's session clock.
     pub clock: Arc<SessionClock>,
     /// The leader's blocked requests.
@@ -86,9 +90,10 @@ impl Replica {
     ) -> Self {
         Self {
             shard,
-            proposer: Proposer::start(shard, raft.clone(), Arc::clone(&leading.waiters)),
+            proposer: Proposer::start(shard, raft.clone(), leading),
             raft,
             machine,
+            time: Arc::clone(&leading.time),
             clock: Arc::clone(&leading.clock),
             waiters: Arc::clone(&leading.waiters),
             history: Arc::clone(&leading.history),
@@ -219,6 +224,8 @@ impl Replica {
 pub struct Leading {
     /// The shard.
     pub shard: ShardId,
+    /// The shard's time.
+    pub time: Arc<ShardClock>,
     /// Blocked requests.
     pub waiters: Arc<Waiters>,
     /// Session deadlines.
@@ -233,6 +240,7 @@ impl Leading {
     pub fn new(shard: ShardId) -> Self {
         Self {
             shard,
+            time: Arc::new(ShardClock::new(Instant::now())),
             waiters: Arc::new(Waiters::default()),
             clock: Arc::new(SessionClock::default()),
             history: Arc::new(History::default()),
@@ -242,6 +250,7 @@ impl Leading {
 
 /// Carries out effects. On a follower nobody waits and no clock runs, and so they do nothing.
 pub struct Effects {
+    time: Arc<ShardClock>,
     waiters: Arc<Waiters>,
     clock: Arc<SessionClock>,
     history: Arc<History>,
@@ -252,6 +261,7 @@ impl Effects {
     #[must_use]
     pub fn new(leading: &Leading) -> Self {
         Self {
+            time: Arc::clone(&leading.time),
             waiters: Arc::clone(&leading.waiters),
             clock: Arc::clone(&leading.clock),
             history: Arc::clone(&leading.history),
@@ -283,6 +293,10 @@ impl EffectSink for Effects {
 
     fn changes(&self, changes: Vec<Change>) {
         self.history.append(changes);
+    }
+
+    fn time(&self, now: ShardTime) {
+        self.time.applied(now, Instant::now());
     }
 
     fn restored(&self, revision: Revision) {

@@ -33,8 +33,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// anew. Longer than it takes to notice a cut connection.
 const LONG_ATTEMPT: Duration = Duration::from_secs(10);
 
-/// How often a session is attached for one request: once is enough unless leaders change or clocks
-/// are more than [`lockstep_model::session::ATTACH_WINDOW`] apart.
+/// How often a session is attached for one request: once is enough unless leaders change, or thousands
+/// of sessions end while the attach is under way.
 const MAX_ATTACHES: usize = 5;
 
 /// Why a request was not answered.
@@ -295,12 +295,12 @@ impl Router {
         }
         for _ in 0..MAX_ATTACHES {
             let touch = Command::TouchShard { session, shard };
-            let (not_after, priority, opened) = match self.command(home, touch).await? {
+            let (touch, priority, opened) = match self.command(home, touch).await? {
                 Reply::Touched {
-                    not_after,
+                    touch,
                     priority,
                     opened,
-                } => (not_after, priority, opened),
+                } => (touch, priority, opened),
                 Reply::Refused(refusal) => return Ok(Some(refusal)),
                 other => return Err(unexpected(&other)),
             };
@@ -308,16 +308,16 @@ impl Router {
                 session,
                 priority,
                 opened,
-                not_after,
+                touch,
             };
             match self.command(shard, attach).await? {
                 Reply::Done => return Ok(None),
-                Reply::Refused(Refusal::AttachTooLate { .. }) => {}
+                Reply::Refused(Refusal::AttachTooOld { .. }) => {}
                 Reply::Refused(refusal) => return Ok(Some(refusal)),
                 other => return Err(unexpected(&other)),
             }
         }
-        tracing::warn!(%session, %shard, "attaches come too late: are the nodes' clocks far apart?");
+        tracing::warn!(%session, %shard, "attaches are overtaken by ends again and again");
         Err(RouteError::Overloaded { shard })
     }
 }

@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lockstep_model::{
-    Command, NodeId, SessionId, ShardId, Timestamp, command::DEFAULT_SESSION_TTL,
+    Command, NodeId, Outcome, Reply, SessionId, ShardId, ShardTime, Timestamp,
+    command::DEFAULT_SESSION_TTL,
 };
 
 use super::{Cluster, Site};
@@ -15,7 +16,7 @@ use crate::{
     client::Client,
     message::Message,
     replica::Replica,
-    scenario::{BEGIN, Opening, Plan, Scenario},
+    scenario::{BEGIN, Opening, Plan, Scenario, WALL},
 };
 
 /// Nodes that lead: the shards are spread over them.
@@ -30,8 +31,9 @@ impl Cluster {
                 replica: Arc::new(Replica::empty(ShardId(shard))),
                 deposed: None,
                 leader: NodeId(u64::from(shard - 1) % NODES + 1),
-                // The first shard's leader is ahead; elections turn it over.
-                ahead: shard == 1,
+                // Elections turn it over, and clock steps.
+                ahead: scenario.clock_steps > 0 && shard == 1,
+                passed: 0,
             };
             (ShardId(shard), site)
         };
@@ -44,16 +46,16 @@ impl Cluster {
             chasers: (1..=scenario.chasers)
                 .map(|node| (NodeId(node), Chaser::Idle))
                 .collect(),
-            passed: 0,
             elections: scenario.elections,
+            clock_steps: scenario.clock_steps,
             witness: Arc::default(),
         };
         for (opened, (session, plan)) in (1..).zip(&scenario.sessions) {
-            cluster.open(scenario, *session, plan, Timestamp(opened));
+            cluster.open(scenario, *session, plan, ShardTime(opened));
         }
         let now: Vec<ShardId> = cluster.sites.keys().copied().collect();
         for shard in now {
-            let at = cluster.clock(scenario, shard);
+            let at = cluster.time(scenario, shard);
             cluster.prepare(shard, &Command::ExpireWaits, at);
         }
         if scenario.opening != Opening::Sent {
@@ -67,7 +69,7 @@ impl Cluster {
         cluster
     }
 
-    fn open(&mut self, scenario: &Scenario, session: SessionId, plan: &Plan, opened: Timestamp) {
+    fn open(&mut self, scenario: &Scenario, session: SessionId, plan: &Plan, opened: ShardTime) {
         let home = plan.home;
         let open = Command::OpenSession {
             session,
@@ -85,21 +87,33 @@ impl Cluster {
         }
         let others: Vec<ShardId> = self.sites.keys().copied().filter(|s| *s != home).collect();
         for shard in others {
-            self.prepare(home, &Command::TouchShard { session, shard }, opened);
+            let touch = Command::TouchShard { session, shard };
+            let Some(Reply::Touched { touch, .. }) = self.prepare(home, &touch, opened) else {
+                continue;
+            };
             let attach = Command::AttachSession {
                 session,
                 priority: plan.priority,
-                opened,
-                not_after: BEGIN,
+                opened: wall(opened),
+                touch,
             };
             self.prepare(shard, &attach, opened);
         }
     }
 
     /// What happened before the check begins.
-    fn prepare(&mut self, shard: ShardId, command: &Command, at: Timestamp) {
-        if let Some(site) = self.sites.get_mut(&shard) {
-            site.replica = Arc::new(site.replica.apply(command, at, None).0);
+    fn prepare(&mut self, shard: ShardId, command: &Command, at: ShardTime) -> Option<Reply> {
+        let site = self.sites.get_mut(&shard)?;
+        let (replica, applied) = site.replica.apply(command, (at, wall(at)), None);
+        site.replica = Arc::new(replica);
+        match applied.outcomes.into_iter().next()? {
+            Outcome::Done(reply) => Some(reply),
+            Outcome::Pending => None,
         }
     }
+}
+
+/// Before the check begins the wall clocks are right.
+const fn wall(at: ShardTime) -> Timestamp {
+    Timestamp(WALL.0 - BEGIN.0 + at.0)
 }

@@ -72,6 +72,19 @@ impl Cluster {
         is_open
     }
 
+    /// A leader's wall clock is set an hour ahead, or back.
+    pub fn step_clock(&mut self, shard: ShardId) -> bool {
+        let Some(left) = self.clock_steps.checked_sub(1) else {
+            return false;
+        };
+        let Some(site) = self.sites.get_mut(&shard) else {
+            return false;
+        };
+        site.ahead = !site.ahead;
+        self.clock_steps = left;
+        true
+    }
+
     /// The lead of a shard moves. Whoever takes it over has the state from its bytes.
     pub fn elect(&mut self, shard: ShardId, dies: bool) -> bool {
         let Some(left) = self.elections.checked_sub(1) else {
@@ -88,7 +101,6 @@ impl Cluster {
             Ok(_) | Err(_) => Arc::make_mut(&mut self.witness).wrong(Wrong::NotRestored),
         }
         site.leader = NodeId(3 - old.0);
-        site.ahead = !site.ahead;
         self.elections = left;
         if dies && let Some(chaser) = self.chasers.get_mut(&old) {
             *chaser = Chaser::Idle;

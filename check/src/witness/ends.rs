@@ -28,8 +28,8 @@ impl Witness {
         if let Refusal::SessionEnded { .. } = refusal {
             self.mark(scenario, Mark::AttachAfterEnd);
         }
-        if let Refusal::AttachTooLate { .. } = refusal {
-            self.mark(scenario, Mark::AttachTooLate);
+        if let Refusal::AttachTooOld { .. } = refusal {
+            self.mark(scenario, Mark::AttachTooOld);
         }
     }
 }

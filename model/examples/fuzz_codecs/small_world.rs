@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Applied, Batch, ClusterId, Command, Effect, LockName, Machine, MetaCommand, Millis, NodeId,
-    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, Timestamp, Value,
+    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, ShardTime, Timestamp,
+    TouchNumber, Value,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement::place,
     reply::Grant,
     ring::RING_VERSION,
+    session::Touch,
 };
 use proptest::{prelude::*, test_runner::TestRng};
 
@@ -27,7 +29,7 @@ const MAX_GRANTS: usize = 64;
 
 pub(crate) struct SmallWorld {
     machine: Machine,
-    at: Timestamp,
+    at: ShardTime,
     last_serial: u64,
     grants: Vec<(SessionId, Grant)>,
     batches: u32,
@@ -37,7 +39,7 @@ impl SmallWorld {
     pub(crate) fn new() -> Self {
         Self {
             machine: Machine::new_data(ShardId(1)),
-            at: Timestamp(1_000_000),
+            at: ShardTime(1_000_000),
             last_serial: 0,
             grants: Vec::new(),
             batches: 0,
@@ -77,6 +79,7 @@ impl SmallWorld {
         let count = rng.random_range(1..=MAX_COMMANDS);
         Batch {
             at: self.at,
+            wall: wall(self.at),
             commands: (0..count).map(|_| self.command(rng)).collect(),
         }
     }
@@ -102,8 +105,8 @@ impl SmallWorld {
             1 => Command::AttachSession {
                 session,
                 priority: Priority(rng.random_range(-2..3)),
-                opened: self.at,
-                not_after: self.at.plus(Millis(1_000)),
+                opened: wall(self.at),
+                touch: touch(rng),
             },
             2 => self.session_command(session, rng),
             3..=8 => Command::Acquire {
@@ -140,7 +143,11 @@ impl SmallWorld {
                 remaining: vec![(session, Millis(rng.random_range(0..9_000)))],
             },
             4 => Command::EndSession { session, reason },
-            _ => Command::DetachSession { session, reason },
+            _ => Command::DetachSession {
+                session,
+                reason,
+                touch: touch(rng),
+            },
         }
     }
 
@@ -225,6 +232,17 @@ const fn asker(command: &Command) -> Option<SessionId> {
     }
 }
 
+const fn wall(at: ShardTime) -> Timestamp {
+    Timestamp(1_700_000_000_000 + at.0)
+}
+
+fn touch(rng: &mut TestRng) -> Touch {
+    Touch {
+        home: ShardId(rng.random_range(2..4)),
+        number: TouchNumber(rng.random_range(1..100)),
+    }
+}
+
 fn owner(rng: &mut TestRng) -> Owner {
     let text = if rng.random() { "" } else { "t" };
     Owner::new(text).unwrap_or_default()
@@ -283,7 +301,8 @@ pub(crate) fn founded(rng: &mut TestRng) -> Machine {
             placement,
         };
         machine.apply(Batch {
-            at: Timestamp(1),
+            at: ShardTime(1),
+            wall: Timestamp(1),
             commands: vec![Command::Meta(found)],
         });
     }

@@ -85,6 +85,7 @@ mod tag {
 impl Encode for Batch {
     fn encode_into(&self, out: &mut Vec<u8>) {
         self.at.encode_into(out);
+        self.wall.encode_into(out);
         self.commands.encode_into(out);
     }
 }
@@ -92,8 +93,9 @@ impl Encode for Batch {
 impl Decode for Batch {
     fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let at = Decode::decode_from(input)?;
+        let wall = Decode::decode_from(input)?;
         let commands = bounded_list(input, "number of commands", 0, MAX_COMMANDS_PER_BATCH)?;
-        Ok(Self { at, commands })
+        Ok(Self { at, wall, commands })
     }
 }
 
@@ -119,15 +121,17 @@ impl Encode for Command {
                 session,
                 priority,
                 opened,
-                not_after,
+                touch,
             } => put(
                 out,
                 tag::ATTACH_SESSION,
-                &[session, priority, opened, not_after],
+                &[session, priority, opened, touch],
             ),
-            Self::DetachSession { session, reason } => {
-                put(out, tag::DETACH_SESSION, &[session, reason]);
-            }
+            Self::DetachSession {
+                session,
+                reason,
+                touch,
+            } => put(out, tag::DETACH_SESSION, &[session, reason, touch]),
             Self::AbortWait {
                 session,
                 serial,
@@ -253,11 +257,12 @@ impl Decode for Command {
                 session: Decode::decode_from(input)?,
                 priority: Decode::decode_from(input)?,
                 opened: Decode::decode_from(input)?,
-                not_after: Decode::decode_from(input)?,
+                touch: Decode::decode_from(input)?,
             },
             tag::DETACH_SESSION => Self::DetachSession {
                 session: Decode::decode_from(input)?,
                 reason: Decode::decode_from(input)?,
+                touch: Decode::decode_from(input)?,
             },
             tag::META => Self::Meta(Decode::decode_from(input)?),
             tag => decode_lock_command(tag, input)?,

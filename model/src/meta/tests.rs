@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     codec::{decode_versioned, encode_versioned},
-    id::{Millis, Timestamp},
+    id::{Millis, ShardTime, Timestamp},
     placement::place,
 };
 
@@ -49,7 +49,8 @@ fn founded() -> Meta {
 
 fn run(meta: &mut Meta, command: MetaCommand) -> Reply {
     let applied = meta.apply(Batch {
-        at: Timestamp(1),
+        at: ShardTime(1),
+        wall: Timestamp(1),
         commands: vec![Command::Meta(command)],
     });
     assert_eq!(applied.effects, []);
@@ -152,7 +153,8 @@ fn a_known_node_describes_itself_and_an_unknown_one_is_refused() {
 fn commands_and_questions_of_data_shards_are_refused_one_by_one() {
     let mut meta = founded();
     let applied = meta.apply(Batch {
-        at: Timestamp(1),
+        at: ShardTime(1),
+        wall: Timestamp(1),
         commands: vec![
             Command::RaiseTokens {
                 above: crate::FencingToken(1),
@@ -204,10 +206,10 @@ fn the_encodings_of_the_tables_are_pinned() {
         shards: BTreeMap::from([(ShardId(0), vec![NodeId(1), NodeId(2)])]),
         learners: BTreeMap::from([(ShardId(0), vec![NodeId(3)])]),
     };
-    let pinned = [1, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
+    let pinned = [2, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
     assert_eq!(encode_versioned(&placement), pinned);
-    assert_eq!(encode_versioned(&settings()), [1, 4, 3, 1]);
-    let mut record = vec![1, 1, 6];
+    assert_eq!(encode_versioned(&settings()), [2, 4, 3, 1]);
+    let mut record = vec![2, 1, 6];
     record.extend(b"node-1");
     record.push(11);
     record.extend(b"node-1:7400");

@@ -38,12 +38,12 @@ impl Encode for Reply {
                 epoch.encode_into(out);
             }
             Self::Touched {
-                not_after,
+                touch,
                 priority,
                 opened,
             } => {
                 out.push(3);
-                not_after.encode_into(out);
+                touch.encode_into(out);
                 priority.encode_into(out);
                 opened.encode_into(out);
             }
@@ -85,7 +85,7 @@ impl Decode for Reply {
                 epoch: Decode::decode_from(input)?,
             },
             3 => Self::Touched {
-                not_after: Decode::decode_from(input)?,
+                touch: Decode::decode_from(input)?,
                 priority: Decode::decode_from(input)?,
                 opened: Decode::decode_from(input)?,
             },
@@ -132,7 +132,7 @@ impl Encode for Refusal {
     fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
             Self::NotAttached { session } => put(out, 1, &[session]),
-            Self::AttachTooLate { session } => put(out, 2, &[session]),
+            Self::AttachTooOld { session } => put(out, 2, &[session]),
             Self::NoSession { session } => put(out, 3, &[session]),
             Self::SessionEnded { session, reason } => put(out, 4, &[session, reason]),
             Self::SessionExists { session } => put(out, 5, &[session]),
@@ -257,7 +257,7 @@ fn refusal_about_sessions(tag: u8, input: &mut Reader<'_>) -> Result<Refusal, De
         1 => Refusal::NotAttached {
             session: Decode::decode_from(input)?,
         },
-        2 => Refusal::AttachTooLate {
+        2 => Refusal::AttachTooOld {
             session: Decode::decode_from(input)?,
         },
         3 => Refusal::NoSession {

@@ -6,7 +6,7 @@
 
 use crate::{
     command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
-    id::{FencingToken, LockName, Owner, Timestamp, WaitEpoch},
+    id::{FencingToken, LockName, Owner, ShardTime, Timestamp, WaitEpoch},
     lock::Arrival,
     mode::Mode,
     value::Value,
@@ -18,8 +18,10 @@ pub(crate) struct WaitingRequest {
     /// Of the operation's content.
     pub(crate) fingerprint: u64,
     /// When to give up.
-    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) deadline: Option<ShardTime>,
     /// Since when it waits in the present lock.
+    pub(crate) began: ShardTime,
+    /// The same for people.
     pub(crate) since: Timestamp,
     /// The wait in the present lock.
     pub(crate) epoch: WaitEpoch,

@@ -157,7 +157,7 @@ impl Shard {
                         serial,
                         owner: acquisition.owner.clone(),
                         mode: *mode,
-                        since: self.now,
+                        since: self.wall,
                     };
                     match self
                         .locks
@@ -218,7 +218,7 @@ impl Shard {
                 let hold = Hold {
                     session,
                     owner,
-                    since: self.now,
+                    since: self.wall,
                     granted: 0,
                     pending: 1,
                     permits: match mode {

@@ -64,7 +64,7 @@ impl Shard {
                 session,
                 serial,
                 token,
-                since: shard.now,
+                since: shard.wall,
             });
             Step::Wait(Goal::Upgrade { name, token })
         })
@@ -75,7 +75,7 @@ impl Shard {
     pub(super) fn promote(&mut self, name: &LockName, old: FencingToken) -> Reply {
         let token = self.last_token.next();
         let lock = self.locks.get_mut(name);
-        let Some(hold) = lock.and_then(|lock| lock.held.promote(token, self.now)) else {
+        let Some(hold) = lock.and_then(|lock| lock.held.promote(token, self.wall)) else {
             return Reply::Refused(Refusal::StaleToken {
                 name: name.to_string(),
                 token: old,

@@ -9,7 +9,7 @@ use crate::{
     deadlock::{
         self, Blocked, Deadlock, Edge, Holds, MAX_HOLDERS, MAX_REMEMBERED, Waits, Walk, words,
     },
-    id::{Owner, Party, Serial, SessionId, Timestamp, WaitEpoch},
+    id::{Owner, Party, Serial, SessionId, ShardTime, WaitEpoch},
     lock::{Hold, Lock},
     mode::Usage,
     reply::{Refusal, Reply},
@@ -83,7 +83,7 @@ impl Shard {
             self.deadlocks.pop_front();
         }
         self.deadlocks.push_back(Deadlock {
-            at: self.now,
+            at: self.wall,
             victim,
             name: withdrawn.name,
             cycle,
@@ -168,7 +168,7 @@ impl Shard {
     pub fn suspects(
         &self,
         after: WaitEpoch,
-        until: Timestamp,
+        until: ShardTime,
         limit: usize,
     ) -> (Vec<Party>, WaitEpoch) {
         let mut last = after;
@@ -177,7 +177,7 @@ impl Shard {
             let Some(wait) = self.wait(*session, *serial) else {
                 continue;
             };
-            if wait.since > until {
+            if wait.began > until {
                 break;
             }
             last = *epoch;

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use super::Shard;
 use crate::{
     command::{EndReason, Labels, MAX_SESSION_TTL, MIN_SESSION_TTL},
-    id::{Millis, Priority, Serial, SessionEpoch, SessionId, ShardId, Timestamp},
+    id::{Millis, Priority, Serial, SessionEpoch, SessionId, ShardId, ShardTime, TouchNumber},
     machine::Effect,
     reply::{Refusal, Reply},
-    session::{ATTACH_WINDOW, Holdings, Home, Member, Presence, Role, TOMBSTONE_LIFE},
+    session::{Holdings, Home, MAX_TOMBSTONES, Member, Presence, Role, TOMBSTONE_LIFE, Touch},
 };
 
 impl Shard {
@@ -35,7 +35,7 @@ impl Shard {
             epoch,
             priority,
             labels,
-            opened: self.now,
+            opened: self.wall,
             checkpoint: None,
             touched: BTreeSet::new(),
         });
@@ -74,18 +74,23 @@ impl Shard {
     }
 
     pub(super) fn touch_shard(&mut self, session: SessionId, shard: ShardId) -> Reply {
-        let (this, not_after) = (self.id, self.now.plus(ATTACH_WINDOW));
+        let touch = Touch {
+            home: self.id,
+            number: self.last_touch.next(),
+        };
         match self.home(session) {
             Err(refusal) => Reply::Refused(refusal),
             Ok(home) => {
                 // The home itself releases at once when the session ends.
-                if shard != this {
+                if shard != touch.home {
                     home.touched.insert(shard);
                 }
+                let (priority, opened) = (home.priority, home.opened);
+                self.last_touch = touch.number;
                 Reply::Touched {
-                    not_after,
-                    priority: home.priority,
-                    opened: home.opened,
+                    touch,
+                    priority,
+                    opened,
                 }
             }
         }
@@ -109,9 +114,13 @@ impl Shard {
             Ok(_) => {}
         }
         let ended = self.now;
+        let touch = Touch {
+            home: self.id,
+            number: self.last_touch,
+        };
         if let Some(Role::Home(home)) = self.leave(session, reason) {
             if home.touched.is_empty() {
-                self.bury(session, reason, ended);
+                self.bury(session, reason, ended, touch);
             } else {
                 self.sessions.insert(
                     session,
@@ -119,6 +128,7 @@ impl Shard {
                         home,
                         reason,
                         ended,
+                        touch,
                     },
                 );
             }
@@ -134,11 +144,12 @@ impl Shard {
                 home,
                 reason,
                 ended,
+                touch,
             }) => {
                 home.touched.remove(&shard);
                 if home.touched.is_empty() {
-                    let (reason, ended) = (*reason, *ended);
-                    self.bury(session, reason, ended);
+                    let (reason, ended, touch) = (*reason, *ended, *touch);
+                    self.bury(session, reason, ended, touch);
                 }
                 Reply::Done
             }
@@ -149,12 +160,7 @@ impl Shard {
     }
 
     /// Repeating it changes nothing.
-    pub(super) fn attach_session(
-        &mut self,
-        session: SessionId,
-        role: Role,
-        not_after: Timestamp,
-    ) -> Reply {
+    pub(super) fn attach_session(&mut self, session: SessionId, role: Role, touch: Touch) -> Reply {
         match self.sessions.get(&session) {
             Some(Presence::Open(_)) => Reply::Done,
             Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
@@ -163,7 +169,9 @@ impl Shard {
                     reason: *reason,
                 })
             }
-            None if self.now > not_after => Reply::Refused(Refusal::AttachTooLate { session }),
+            None if touch.number <= self.floor(touch.home) => {
+                Reply::Refused(Refusal::AttachTooOld { session })
+            }
             None => {
                 self.admit(session, role);
                 Reply::Done
@@ -173,7 +181,12 @@ impl Shard {
 
     /// Ends a session here, where it is not at home. Of one that was never here too, the end is
     /// remembered: its attach may be under way. Repeating it remembers it for longer.
-    pub(super) fn detach_session(&mut self, session: SessionId, reason: EndReason) -> Reply {
+    pub(super) fn detach_session(
+        &mut self,
+        session: SessionId,
+        reason: EndReason,
+        touch: Touch,
+    ) -> Reply {
         match self.sessions.get(&session) {
             Some(Presence::Open(member)) if member.role.home().is_some() => {
                 let what = format!("session {session} is at home here: it is ended, not detached");
@@ -186,9 +199,11 @@ impl Shard {
                 self.tombstones.remove(&(*until, session));
             }
             Some(Presence::Ending { .. }) => return Reply::Done,
+            // The floor keeps it out already.
+            None if touch.number <= self.floor(touch.home) => return Reply::Done,
             None => {}
         }
-        self.bury(session, reason, self.now);
+        self.bury(session, reason, self.now, touch);
         Reply::Done
     }
 
@@ -201,12 +216,30 @@ impl Shard {
 
     /// Forgets the ends that are old enough.
     pub(super) fn forget_tombstones(&mut self) {
-        while let Some(&(until, session)) = self.tombstones.first()
+        while let Some(&(until, _)) = self.tombstones.first()
             && until <= self.now
         {
-            self.tombstones.pop_first();
-            self.sessions.remove(&session);
+            self.forget_oldest_tombstone();
         }
+    }
+
+    /// From now on the floor keeps the session out.
+    fn forget_oldest_tombstone(&mut self) {
+        if let Some((_, session)) = self.tombstones.pop_first()
+            && let Some(Presence::Ended { touch, .. }) = self.sessions.remove(&session)
+        {
+            self.raise_floor(touch);
+        }
+    }
+
+    /// The touch of a home up to which sessions that are not known here may not be attached.
+    fn floor(&self, home: ShardId) -> TouchNumber {
+        self.floors.get(&home).copied().unwrap_or_default()
+    }
+
+    fn raise_floor(&mut self, touch: Touch) {
+        let floor = self.floors.entry(touch.home).or_default();
+        *floor = touch.number.max(*floor);
     }
 
     /// The home's part of an open session.
@@ -249,15 +282,19 @@ impl Shard {
         Some(member.role)
     }
 
-    /// Remembers an end for [`TOMBSTONE_LIFE`] from when it came.
-    fn bury(&mut self, session: SessionId, reason: EndReason, ended: Timestamp) {
+    /// Remembers an end for [`TOMBSTONE_LIFE`] from when it came, unless [`MAX_TOMBSTONES`] come after it.
+    fn bury(&mut self, session: SessionId, reason: EndReason, ended: ShardTime, touch: Touch) {
         let until = ended.plus(TOMBSTONE_LIFE);
-        if until <= self.now {
-            self.sessions.remove(&session);
-        } else {
-            self.tombstones.insert((until, session));
-            self.sessions
-                .insert(session, Presence::Ended { reason, until });
+        let presence = Presence::Ended {
+            reason,
+            until,
+            touch,
+        };
+        self.tombstones.insert((until, session));
+        self.sessions.insert(session, presence);
+        self.forget_tombstones();
+        while self.tombstones.len() > MAX_TOMBSTONES {
+            self.forget_oldest_tombstone();
         }
     }
 }

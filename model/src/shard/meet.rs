@@ -43,7 +43,7 @@ impl Shard {
             serial,
             owner: acquisition.owner.clone(),
             mode,
-            since: self.now,
+            since: self.wall,
         };
         match lock.enqueue(waiter) {
             Some(arrival) => Step::Wait(Goal::Acquire {

@@ -81,7 +81,7 @@ impl Shard {
     ) -> Change {
         Change {
             revision: self.revision,
-            at: self.now,
+            at: self.wall,
             name: name.clone(),
             kind,
             session: hold.session,

@@ -9,7 +9,7 @@ use super::{Shard, Step};
 use crate::{
     codec::Encode,
     command::{RequestId, Wait},
-    id::{Serial, SessionId, Timestamp},
+    id::{Serial, SessionId, ShardTime},
     machine::{Effect, Outcome},
     reply::{Refusal, Reply},
     session::{Admission, Goal, Presence, WaitingRequest},
@@ -106,14 +106,15 @@ impl Shard {
         session: SessionId,
         serial: Serial,
         fingerprint: u64,
-        deadline: Option<Timestamp>,
+        deadline: Option<ShardTime>,
         goal: Goal,
     ) {
         self.last_wait = self.last_wait.next();
         let wait = WaitingRequest {
             fingerprint,
             deadline,
-            since: self.now,
+            began: self.now,
+            since: self.wall,
             epoch: self.last_wait,
             goal,
         };

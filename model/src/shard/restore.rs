@@ -26,6 +26,8 @@ impl Encode for Shard {
     fn encode_into(&self, out: &mut Vec<u8>) {
         self.id.encode_into(out);
         self.now.encode_into(out);
+        self.last_touch.encode_into(out);
+        self.floors.encode_into(out);
         self.last_token.encode_into(out);
         self.last_wait.encode_into(out);
         self.revision.encode_into(out);
@@ -53,6 +55,9 @@ impl Decode for Shard {
     fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let mut shard = Self::new(Decode::decode_from(input)?);
         shard.now = Decode::decode_from(input)?;
+        shard.last_touch = Decode::decode_from(input)?;
+        check_bounds("last touch", shard.last_touch.0, 0, LAST_COUNT)?;
+        shard.floors = Decode::decode_from(input)?;
         shard.last_token = Decode::decode_from(input)?;
         check_bounds("last token", shard.last_token.0, 0, LAST_COUNT)?;
         shard.last_wait = Decode::decode_from(input)?;
@@ -124,6 +129,8 @@ impl Shard {
     pub(crate) fn point(&mut self) -> Self {
         Self {
             now: self.now,
+            last_touch: self.last_touch,
+            floors: self.floors.clone(),
             last_token: self.last_token,
             last_wait: self.last_wait,
             revision: self.revision,

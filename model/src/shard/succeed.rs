@@ -48,7 +48,6 @@ impl Shard {
     #[must_use]
     pub fn successor(&self, above: FencingToken) -> Self {
         Self {
-            now: self.now,
             last_token: above.max(self.last_token),
             ..Self::new(self.id)
         }

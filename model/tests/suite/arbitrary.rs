@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Answer, Batch, ClusterId, Command, FencingToken, LockName, MetaCommand, Millis, NodeId, Owner,
-    Party, Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, Timestamp,
-    WaitEpoch,
+    Party, Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, ShardTime,
+    Timestamp, TouchNumber, WaitEpoch,
     command::{EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, Wait},
     deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     mode::MAX_PERMITS,
     query::{ClusterView, HolderView, LockView, SessionView, WaiterView},
     reply::Grant,
+    session::Touch,
 };
 use proptest::{
     collection::{btree_map, btree_set, vec},
@@ -37,6 +38,13 @@ fn token() -> impl Strategy<Value = FencingToken> {
 
 fn serial() -> impl Strategy<Value = Serial> {
     number().prop_map(Serial)
+}
+
+fn touch() -> impl Strategy<Value = Touch> {
+    (shard(), number()).prop_map(|(home, number)| Touch {
+        home,
+        number: TouchNumber(number),
+    })
 }
 
 fn time() -> impl Strategy<Value = Timestamp> {
@@ -286,18 +294,21 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
             .prop_map(|remaining| Command::CheckpointSessions { remaining }),
         (session(), reason()).prop_map(|(session, reason)| Command::EndSession { session, reason }),
         (session(), shard()).prop_map(|(session, shard)| Command::ShardReleased { session, shard }),
-        (session(), priority(), time(), time()).prop_map(
-            |(session, priority, opened, not_after)| {
-                Command::AttachSession {
-                    session,
-                    priority,
-                    opened,
-                    not_after,
-                }
+        (session(), priority(), time(), touch()).prop_map(|(session, priority, opened, touch)| {
+            Command::AttachSession {
+                session,
+                priority,
+                opened,
+                touch,
             }
-        ),
-        (session(), reason())
-            .prop_map(|(session, reason)| Command::DetachSession { session, reason }),
+        }),
+        (session(), reason(), touch()).prop_map(|(session, reason, touch)| {
+            Command::DetachSession {
+                session,
+                reason,
+                touch,
+            }
+        }),
     ];
     let locks = prop_oneof![
         (request(), owner(), locks(), wait(), value()).prop_map(
@@ -363,13 +374,17 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
 }
 
 pub(crate) fn batch() -> impl Strategy<Value = Batch> {
-    (time(), vec(command(), 0..5)).prop_map(|(at, commands)| Batch { at, commands })
+    (number(), time(), vec(command(), 0..5)).prop_map(|(at, wall, commands)| Batch {
+        at: ShardTime(at),
+        wall,
+        commands,
+    })
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
     let sessions = prop_oneof![
         session().prop_map(|session| Refusal::NotAttached { session }),
-        session().prop_map(|session| Refusal::AttachTooLate { session }),
+        session().prop_map(|session| Refusal::AttachTooOld { session }),
         session().prop_map(|session| Refusal::NoSession { session }),
         (session(), reason())
             .prop_map(|(session, reason)| Refusal::SessionEnded { session, reason }),
@@ -448,8 +463,8 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             ttl,
             epoch
         }),
-        (time(), priority(), time()).prop_map(|(not_after, priority, opened)| Reply::Touched {
-            not_after,
+        (touch(), priority(), time()).prop_map(|(touch, priority, opened)| Reply::Touched {
+            touch,
             priority,
             opened,
         }),

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
-    Refusal, Reply, Revision, Serial, SessionId, ShardId, Timestamp, Value,
+    Refusal, Reply, Revision, Serial, SessionId, ShardId, ShardTime, TouchNumber, Value,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{Answer, LockView, Query},
+    session::Touch,
     shard::{Counts, Shard},
     snapshot::Point,
     watch::ChangeKind,
@@ -20,6 +21,7 @@ use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 use crate::{
     naive::{self, Naive},
     seed,
+    world::wall,
 };
 
 const SESSIONS: u64 = 4;
@@ -306,6 +308,17 @@ fn wait(action: &Action) -> Wait {
     }
 }
 
+/// The only one of the sessions that are at home elsewhere.
+const TOUCH: Touch = Touch {
+    home: ShardId(9),
+    number: TouchNumber(1),
+};
+
+fn batch(at: ShardTime, commands: Vec<Command>) -> Batch {
+    let wall = wall(at);
+    Batch { at, wall, commands }
+}
+
 /// The sessions: some at home here, some attached, and one that is never seen.
 fn opening() -> Batch {
     let mut commands = Vec::new();
@@ -322,13 +335,14 @@ fn opening() -> Batch {
                 session,
                 priority,
                 opened: naive::opened(session),
-                not_after: Timestamp(5_000),
+                touch: TOUCH,
             },
             _ => Command::ExpireWaits,
         });
     }
     Batch {
-        at: Timestamp(0),
+        at: ShardTime(0),
+        wall: wall(ShardTime(0)),
         commands,
     }
 }
@@ -337,7 +351,11 @@ fn opening() -> Batch {
 fn end(session: SessionId, reason: EndReason) -> Command {
     match session.0 {
         1 | 2 => Command::EndSession { session, reason },
-        _ => Command::DetachSession { session, reason },
+        _ => Command::DetachSession {
+            session,
+            reason,
+            touch: TOUCH,
+        },
     }
 }
 
@@ -470,9 +488,9 @@ impl Run {
     }
 
     /// What the model does with a command, for the naive model to follow where there is a choice.
-    fn scout(&mut self, at: Timestamp, command: &Command) {
+    fn scout(&mut self, at: ShardTime, command: &Command) {
         let commands = vec![command.clone()];
-        let applied = self.scout.apply(Batch { at, commands });
+        let applied = self.scout.apply(batch(at, commands));
         let broken = applied.effects.iter().filter_map(|effect| match effect {
             Effect::Complete {
                 session,
@@ -527,7 +545,7 @@ impl Run {
         Ok(())
     }
 
-    fn check_deadline(&self, before: Option<Timestamp>, applied: &Applied) -> TestCaseResult {
+    fn check_deadline(&self, before: Option<ShardTime>, applied: &Applied) -> TestCaseResult {
         let deadline = self
             .naive
             .waiting
@@ -627,7 +645,7 @@ impl Run {
             self.scout(now, command);
             expected.push(self.naive.apply(now, command));
         }
-        self.check_batch(Batch { at: now, commands }, expected)?;
+        self.check_batch(batch(now, commands), expected)?;
         prop_assert!(self.pending.is_empty());
         let Counts {
             tombstones,
@@ -644,6 +662,7 @@ impl Run {
         );
         self.plain.apply(Batch {
             at: now.plus(Millis(60_000)),
+            wall: wall(now),
             commands: Vec::new(),
         });
         prop_assert_eq!(
@@ -681,7 +700,7 @@ fn id_of(command: &Command) -> Option<(SessionId, Serial)> {
 
 fn run(actions: Vec<Action>) -> TestCaseResult {
     let mut run = Run::new();
-    let mut at = Timestamp(0);
+    let mut at = ShardTime(0);
     let (mut commands, mut expected) = (Vec::new(), Vec::new());
     for action in actions {
         let command = run.past.command(&action, &run.naive);
@@ -693,7 +712,7 @@ fn run(actions: Vec<Action>) -> TestCaseResult {
             .is_some_and(|id| id.1.is_ephemeral());
         if is_ephemeral || action.ends_batch {
             let commands = std::mem::take(&mut commands);
-            run.check_batch(Batch { at, commands }, std::mem::take(&mut expected))?;
+            run.check_batch(batch(at, commands), std::mem::take(&mut expected))?;
             at = at.plus(Millis(action.passes));
         }
         if let Some(command) = command {
@@ -705,7 +724,7 @@ fn run(actions: Vec<Action>) -> TestCaseResult {
             commands.push(command);
         }
     }
-    run.check_batch(Batch { at, commands }, expected)?;
+    run.check_batch(batch(at, commands), expected)?;
     run.finish()
 }
 

@@ -1,7 +1,7 @@
 //! The rules of the lock table, as whole lists of outcomes and effects.
 
 use lockstep_model::{
-    Answer, Command, Effect, FencingToken, Millis, Owner, Query, Refusal, Reply, Serial, Timestamp,
+    Answer, Command, Effect, FencingToken, Millis, Owner, Query, Refusal, Reply, Serial, ShardTime,
     command::Wait,
     lock::{MAX_HOLDS, MAX_WAITERS},
     reply::Grant,
@@ -81,7 +81,7 @@ fn a_set_of_locks_is_all_or_nothing() {
 
     let wait = Wait::AtMost(Millis(50));
     let effects = world.blocks(acquire(request(C, 1), &[("m", X), ("b", X)], wait));
-    assert_eq!(effects, [Effect::NextWaitDeadline(Some(Timestamp(1_050)))]);
+    assert_eq!(effects, [Effect::NextWaitDeadline(Some(ShardTime(1_050)))]);
     world.blocks(acquire(request(A, 1), &[("b", X)], Wait::Forever));
     world.passes(50);
     let (_, effects) = world.apply(Command::ExpireWaits);

@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
     Command, FencingToken, LockName, Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId,
-    Timestamp, Usage, Value,
+    ShardTime, Timestamp, Usage, Value,
     command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{HolderView, LockView, WaiterView},
     reply::Grant,
 };
 
+use crate::world::wall;
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Naive {
-    pub(crate) now: Timestamp,
+    pub(crate) now: ShardTime,
     open: Vec<SessionId>,
     pub(crate) completed: Vec<(SessionId, Serial, Reply)>,
     pub(crate) waiting: Vec<Waiting>,
@@ -54,7 +56,7 @@ pub(crate) struct Hold {
 pub(crate) struct Waiting {
     pub(crate) session: SessionId,
     pub(crate) serial: Serial,
-    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) deadline: Option<ShardTime>,
     content: Command,
     since: Timestamp,
     /// Counts the waits.
@@ -103,7 +105,7 @@ pub(crate) fn priority(session: SessionId) -> Priority {
 
 /// When those that are attached were opened; those at home were at 0.
 pub(crate) fn opened(session: SessionId) -> Timestamp {
-    Timestamp(if session.0 < 3 { 0 } else { session.0 })
+    wall(ShardTime(if session.0 < 3 { 0 } else { session.0 }))
 }
 
 fn fits(mode: Mode, holds: &[Hold]) -> bool {
@@ -129,7 +131,7 @@ impl Naive {
         }
     }
 
-    pub(crate) fn apply(&mut self, at: Timestamp, command: &Command) -> Outcome {
+    pub(crate) fn apply(&mut self, at: ShardTime, command: &Command) -> Outcome {
         self.now = self.now.max(at);
         let outcome = match request_of(command) {
             Some((request, wait)) => self.request(request, wait, command),
@@ -188,7 +190,7 @@ impl Naive {
             Wait::AtMost(span) => Some(self.now.plus(span)),
             Wait::Try | Wait::Forever => None,
         };
-        let (since, sorted) = (self.now, Vec::new());
+        let (since, sorted) = (wall(self.now), Vec::new());
         let new = Waiting {
             session,
             serial,
@@ -298,7 +300,9 @@ impl Naive {
                 }
             }
             Command::EndSession { session, reason }
-            | Command::DetachSession { session, reason } => {
+            | Command::DetachSession {
+                session, reason, ..
+            } => {
                 self.end_session(*session, *reason);
             }
             other => panic!("the naive model does not know {other:?}"),
@@ -387,7 +391,7 @@ impl Naive {
                     lock.queue.push((session, serial));
                     self.last_wait += 1;
                     self.waiting.push(Waiting {
-                        since: self.now,
+                        since: wall(self.now),
                         began: self.last_wait,
                         ..wait
                     });
@@ -395,7 +399,7 @@ impl Naive {
                 }
                 self.last_token += 1;
                 let (token, since, owner) =
-                    (FencingToken(self.last_token), self.now, owner.clone());
+                    (FencingToken(self.last_token), wall(self.now), owner.clone());
                 lock.holds.push(Hold {
                     session,
                     owner,
@@ -566,7 +570,7 @@ impl Naive {
         let hold = &mut self.locks.get_mut(name).unwrap().holds[0];
         hold.mode = Mode::Exclusive;
         hold.token = FencingToken(self.last_token);
-        hold.since = self.now;
+        hold.since = wall(self.now);
         let Hold {
             mode,
             token,

@@ -1,26 +1,40 @@
 //! Sessions: homes, attachments, ends.
 
 use lockstep_model::{
-    Answer, Command, Effect, FencingToken, Millis, Owner, Priority, Query, Refusal, Reply,
-    SessionEpoch, SessionId, ShardId, Timestamp,
+    Answer, Batch, Command, Effect, FencingToken, Machine, Millis, Owner, Priority, Query, Refusal,
+    Reply, SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber,
     command::{EndReason, Wait},
-    session::{ATTACH_WINDOW, EndingSession, HomeSession, TOMBSTONE_LIFE},
+    session::{EndingSession, HomeSession, MAX_TOMBSTONES, TOMBSTONE_LIFE, Touch},
     shard::Counts,
 };
 
 use crate::world::{
-    A, B, C, S, THIS, World, X, acquire, completed, done, granted, open, refused, request,
+    A, B, C, S, THIS, World, X, acquire, completed, done, granted, open, refused, request, wall,
 };
 
 const FAR: SessionId = SessionId(0xf);
 const OTHER: ShardId = ShardId(2);
 
-fn attach(not_after: Timestamp) -> Command {
+/// The number of the home's last touch when FAR ended.
+const LAST: u64 = 300;
+
+const fn touch(home: ShardId, number: u64) -> Touch {
+    Touch {
+        home,
+        number: TouchNumber(number),
+    }
+}
+
+fn attach(number: u64) -> Command {
+    attach_from(OTHER, number)
+}
+
+fn attach_from(home: ShardId, number: u64) -> Command {
     Command::AttachSession {
         session: FAR,
         priority: Priority(1),
         opened: Timestamp(7),
-        not_after,
+        touch: touch(home, number),
     }
 }
 
@@ -28,6 +42,7 @@ fn detach() -> Command {
     Command::DetachSession {
         session: FAR,
         reason: EndReason::Expired,
+        touch: touch(OTHER, LAST),
     }
 }
 
@@ -136,26 +151,30 @@ fn the_end_gives_everything_back() {
 #[test]
 fn the_home_waits_for_the_touched_shards() {
     let mut world = World::new();
-    let touch = |session, shard| Command::TouchShard { session, shard };
-    let not_after = world.at.plus(ATTACH_WINDOW);
-    let touched = Reply::Touched {
-        not_after,
-        priority: Priority(3),
-        opened: world.at,
-    };
-    for shard in [ShardId(3), OTHER, OTHER, THIS] {
-        assert_eq!(world.reply(touch(A, shard)), touched);
+    let use_shard = |session, shard| Command::TouchShard { session, shard };
+    let opened = wall(world.at);
+    for (number, shard) in (1..).zip([ShardId(3), OTHER, OTHER, THIS]) {
+        let touched = Reply::Touched {
+            touch: touch(THIS, number),
+            priority: Priority(3),
+            opened,
+        };
+        assert_eq!(world.reply(use_shard(A, shard)), touched);
     }
     assert_eq!(
-        world.reply(touch(FAR, OTHER)),
+        world.reply(use_shard(FAR, OTHER)),
         Reply::Refused(Refusal::NoSession { session: FAR })
     );
     world.apply(end(A));
-    assert_eq!(world.reply(touch(A, OTHER)), ended(EndReason::Closed, A));
+    assert_eq!(
+        world.reply(use_shard(A, OTHER)),
+        ended(EndReason::Closed, A)
+    );
     let (session, reason) = (A, EndReason::Closed);
     let ending = EndingSession {
         session,
         reason,
+        touch: touch(THIS, 4),
         shards: vec![OTHER, ShardId(3)],
     };
     assert_eq!(world.shard.ending(), [ending]);
@@ -194,17 +213,13 @@ fn a_session_acts_only_while_attached() {
         world.reply(take(1)),
         Reply::Refused(Refusal::NotAttached { session: FAR })
     );
-    assert_eq!(world.reply(attach(world.at)), Reply::Done);
+    assert_eq!(world.reply(attach(LAST)), Reply::Done);
     assert_eq!(
         world.reply(take(1)),
         granted("l", X, 1, 1),
         "the refusal was not kept"
     );
-    assert_eq!(
-        world.reply(attach(Timestamp(0))),
-        Reply::Done,
-        "attached already"
-    );
+    assert_eq!(world.reply(attach(1)), Reply::Done, "attached already");
     assert_eq!(world.shard.home_sessions().count(), 3);
     world.blocks(acquire(request(B, 1), &[("l", X)], Wait::Forever));
     let (_, effects) = world.apply(detach());
@@ -213,22 +228,91 @@ fn a_session_acts_only_while_attached() {
     assert_eq!(world.reply(take(2)), ended(EndReason::Expired, FAR));
 }
 
-/// A delayed attach is refused: by the tombstone, and then by its age. Even of a session that the
+/// A delayed attach is refused: by the tombstone, and then by the floor. Even of a session that the
 /// detach found unknown.
 #[test]
 fn a_delayed_attach_revives_nothing() {
     let mut world = World::new();
-    let late = attach(world.at.plus(ATTACH_WINDOW));
     assert_eq!(world.reply(detach()), Reply::Done);
-    assert_eq!(world.reply(late.clone()), ended(EndReason::Expired, FAR));
+    assert_eq!(world.reply(attach(LAST)), ended(EndReason::Expired, FAR));
     world.passes(TOMBSTONE_LIFE.0 - 1);
-    assert_eq!(world.reply(late.clone()), ended(EndReason::Expired, FAR));
+    assert_eq!(world.reply(attach(LAST)), ended(EndReason::Expired, FAR));
     world.passes(1);
-    assert_eq!(
-        world.reply(late),
-        Reply::Refused(Refusal::AttachTooLate { session: FAR })
-    );
+    let too_old = Reply::Refused(Refusal::AttachTooOld { session: FAR });
+    for number in [1, LAST] {
+        assert_eq!(world.reply(attach(number)), too_old);
+    }
     assert_eq!(world.shard.counts().tombstones, 0);
+    assert_eq!(world.reply(detach()), Reply::Done);
+    assert_eq!(world.shard.counts().tombstones, 0, "the floor is enough");
+    // It is of that home alone, outlives a restart, and is passed by a later touch.
+    let bytes = Machine::Data(world.shard.clone()).snapshot();
+    let Machine::Data(restored) = Machine::restore(&bytes).unwrap() else {
+        panic!("another kind of machine");
+    };
+    world.shard = restored;
+    assert_eq!(world.reply(attach(LAST)), too_old);
+    assert_eq!(world.reply(attach_from(ShardId(3), 1)), Reply::Done);
+    world.apply(detach());
+    world.passes(TOMBSTONE_LIFE.0);
+    assert_eq!(world.reply(attach(LAST + 1)), Reply::Done);
+}
+
+/// Ends are remembered up to a number of them; what is forgotten early is kept out all the same.
+#[test]
+fn tombstones_are_bounded() {
+    let mut world = World::new();
+    let ends = |sessions: std::ops::Range<u64>| {
+        let end = |session| Command::DetachSession {
+            session: SessionId(session),
+            reason: EndReason::Closed,
+            touch: touch(OTHER, session),
+        };
+        sessions.map(end).collect()
+    };
+    let most = MAX_TOMBSTONES as u64;
+    world.apply_all(ends(1_000..1_000 + most));
+    assert_eq!(world.shard.counts().tombstones, MAX_TOMBSTONES);
+    world.apply_all(ends(1_000 + most..1_002 + most));
+    assert_eq!(world.shard.counts().tombstones, MAX_TOMBSTONES);
+    let attach = |session| Command::AttachSession {
+        session: SessionId(session),
+        priority: Priority(1),
+        opened: Timestamp(7),
+        touch: touch(OTHER, session),
+    };
+    let too_old = |session| {
+        let session = SessionId(session);
+        Reply::Refused(Refusal::AttachTooOld { session })
+    };
+    for forgotten in [1_000, 1_001] {
+        assert_eq!(world.reply(attach(forgotten)), too_old(forgotten));
+    }
+    let remembered = ended(EndReason::Closed, SessionId(1_002));
+    assert_eq!(world.reply(attach(1_002)), remembered);
+    // Another that was touched before those ends asks once more, and is let in.
+    assert_eq!(world.reply(attach(900)), too_old(900));
+}
+
+/// A wall clock decides nothing: it may be anything.
+#[test]
+fn wall_clocks_decide_nothing() {
+    let mut world = World::new();
+    world.take(A, "l", X);
+    let wait = acquire(request(B, 1), &[("l", X)], Wait::AtMost(Millis(50)));
+    world.blocks(wait);
+    let mut at_wall = |ms: u64, wall: u64| {
+        world.passes(ms);
+        let applied = world.shard.apply(Batch {
+            at: world.at,
+            wall: Timestamp(wall),
+            commands: vec![Command::ExpireWaits],
+        });
+        applied.effects.len()
+    };
+    assert_eq!(at_wall(0, u64::MAX), 0);
+    assert_eq!(at_wall(49, 0), 0);
+    assert_eq!(at_wall(1, 0), 2, "the wait is over, and so is its deadline");
 }
 
 /// Time never goes back.
@@ -237,9 +321,9 @@ fn time_is_the_latest_seen() {
     let mut world = World::new();
     world.passes(500);
     world.reply(Command::ExpireWaits);
-    world.at = Timestamp(3);
+    world.at = ShardTime(3);
     world.take(B, "l", X);
-    assert_eq!(world.shard.now(), Timestamp(1_500));
+    assert_eq!(world.shard.now(), ShardTime(1_500));
     let release = world.release(B, "l", FencingToken(9));
     let stale = Refusal::StaleToken {
         name: "l".to_owned(),

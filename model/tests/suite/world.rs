@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Millis, Outcome, Owner, Priority,
-    Refusal, Reply, Serial, SessionId, ShardId, Timestamp, Value,
+    Refusal, Reply, Serial, SessionId, ShardId, ShardTime, Timestamp, Value,
     command::{LockSpec, Mode, RequestId, Wait},
     reply::Grant,
     shard::Shard,
@@ -19,8 +19,13 @@ pub(crate) const THIS: ShardId = ShardId(1);
 
 pub(crate) struct World {
     pub(crate) shard: Shard,
-    pub(crate) at: Timestamp,
+    pub(crate) at: ShardTime,
     pub(crate) serial: u64,
+}
+
+/// What the wall clocks of the tests show: nothing that could be taken for a shard's time.
+pub(crate) const fn wall(at: ShardTime) -> Timestamp {
+    Timestamp(1_700_000_000_000 + at.0)
 }
 
 pub(crate) fn name(text: &str) -> LockName {
@@ -90,7 +95,7 @@ impl World {
     pub(crate) fn new() -> Self {
         let mut world = Self {
             shard: Shard::new(THIS),
-            at: Timestamp(1_000),
+            at: ShardTime(1_000),
             serial: 100,
         };
         for session in [A, B, C] {
@@ -106,6 +111,7 @@ impl World {
     pub(crate) fn apply_all(&mut self, commands: Vec<Command>) -> Applied {
         self.shard.apply(Batch {
             at: self.at,
+            wall: wall(self.at),
             commands,
         })
     }

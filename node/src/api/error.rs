@@ -168,7 +168,7 @@ impl From<Refusal> for Fault {
         let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());
         match refusal {
             Refusal::NotAttached { session }
-            | Refusal::AttachTooLate { session }
+            | Refusal::AttachTooOld { session }
             | Refusal::NoSession { session } => Self::no_session(session),
             Refusal::SessionEnded { session, reason } => {
                 Self::new(Code::NotFound, ended(reason), words).with("session", session)

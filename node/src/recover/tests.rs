@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
     Batch, Command, FencingToken, LockName, Machine, Owner, Priority, Serial, SessionId, ShardId,
-    Value,
+    ShardTime, Timestamp, Value,
     command::{LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement,
@@ -67,8 +67,8 @@ fn entry(term: u64, index: u64, payload: Payload) -> Entry {
 }
 
 fn commands(commands: Vec<Command>) -> Payload {
-    let at = Timestamp(1_000);
-    Payload::Normal(BatchBytes(Batch { at, commands }.encode().into()))
+    let (at, wall) = (ShardTime(1_000), Timestamp(1_000));
+    Payload::Normal(BatchBytes(Batch { at, wall, commands }.encode().into()))
 }
 
 fn members() -> Payload {

@@ -20,7 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Group,
+    Group, Leading,
+    shard_clock::ShardClock,
     waiters::{Answer, Key, Waiters},
 };
 use crate::{
@@ -87,13 +88,14 @@ impl Callers {
 impl Proposer {
     /// Starts the worker; it ends when the last handle is dropped.
     #[must_use]
-    pub fn start(shard: ShardId, raft: Group, waiters: Arc<Waiters>) -> Self {
+    pub fn start(shard: ShardId, raft: Group, leading: &Leading) -> Self {
         let (queue, queued) = mpsc::channel(MAX_QUEUED);
         tokio::spawn(
             Worker {
                 shard,
                 raft,
-                waiters,
+                time: Arc::clone(&leading.time),
+                waiters: Arc::clone(&leading.waiters),
                 queued,
             }
             .run(),
@@ -123,6 +125,7 @@ impl Proposer {
 struct Worker {
     shard: ShardId,
     raft: Group,
+    time: Arc<ShardClock>,
     waiters: Arc<Waiters>,
     queued: mpsc::Receiver<Proposal>,
 }
@@ -170,7 +173,8 @@ impl Worker {
             _permit: permit,
         };
         let batch: Bytes = Batch {
-            at: clock::now(),
+            at: self.time.now(),
+            wall: clock::now(),
             commands,
         }
         .encode()

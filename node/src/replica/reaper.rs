@@ -9,7 +9,9 @@ use std::sync::{
 };
 
 use futures::{StreamExt as _, stream};
-use lockstep_model::{Command, Machine, Reply, SessionId, ShardId, command::EndReason};
+use lockstep_model::{
+    Command, Machine, Reply, SessionId, ShardId, command::EndReason, session::Touch,
+};
 
 use super::Replica;
 use crate::{
@@ -51,8 +53,8 @@ impl Reaper {
         let busy = Arc::clone(&self.busy);
         tokio::spawn(async move {
             stream::iter(due)
-                .for_each_concurrent(MAX_AT_ONCE, |(session, reason, shard)| {
-                    release(&replica, &router, session, reason, shard)
+                .for_each_concurrent(MAX_AT_ONCE, |(session, reason, touch, shard)| {
+                    release(&replica, &router, session, reason, touch, shard)
                 })
                 .await;
             busy.store(false, Ordering::Release);
@@ -60,7 +62,7 @@ impl Reaper {
     }
 }
 
-fn due(replica: &Replica) -> Vec<(SessionId, EndReason, ShardId)> {
+fn due(replica: &Replica) -> Vec<(SessionId, EndReason, Touch, ShardId)> {
     match &*replica.machine.read() {
         Machine::Data(shard) => shard
             .ending()
@@ -69,7 +71,7 @@ fn due(replica: &Replica) -> Vec<(SessionId, EndReason, ShardId)> {
                 ending
                     .shards
                     .into_iter()
-                    .map(move |shard| (ending.session, ending.reason, shard))
+                    .map(move |shard| (ending.session, ending.reason, ending.touch, shard))
             })
             .take(MAX_PER_ROUND)
             .collect(),
@@ -82,9 +84,14 @@ async fn release(
     router: &Router,
     session: SessionId,
     reason: EndReason,
+    touch: Touch,
     shard: ShardId,
 ) {
-    let detach = Command::DetachSession { session, reason };
+    let detach = Command::DetachSession {
+        session,
+        reason,
+        touch,
+    };
     match router.execute(shard, Request::Command(detach)).await {
         Ok(Response::Reply(Reply::Done)) => {
             let released = Command::ShardReleased { session, shard };

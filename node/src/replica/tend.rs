@@ -13,7 +13,7 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Command, Machine, Query, Reply, ShardId, Timestamp, command::EndReason,
+    Answer, Command, Machine, Query, Reply, ShardId, ShardTime, command::EndReason,
 };
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Replica, clock, reaper::Reaper};
 use crate::{
-    clock::now,
     directory::Directory,
     request::{Request, RequestError},
     router::Router,
@@ -110,13 +109,15 @@ struct WaitExpiry {
 impl WaitExpiry {
     /// Returns when the earliest deadline of the shard's waits has come, if this replica leads.
     fn next(&self, replica: &Replica, lead: Lead) -> impl Future<Output = ()> + use<> {
-        let deadline = match lead {
-            Lead::Leads if !self.under_way.load(Ordering::Acquire) => deadline(replica),
+        let until = match lead {
+            Lead::Leads if !self.under_way.load(Ordering::Acquire) => {
+                deadline(replica).map(|deadline| replica.time.until(deadline))
+            }
             Lead::Leads | Lead::Follows => None,
         };
         async move {
-            match deadline {
-                Some(deadline) => sleep(Duration::from_millis(deadline.since(now()).0)).await,
+            match until {
+                Some(until) => sleep(until).await,
                 None => std::future::pending().await,
             }
         }
@@ -124,7 +125,7 @@ impl WaitExpiry {
 
     /// Proposes to end the waits that are over; one proposal at a time.
     fn expire(&self, replica: &Arc<Replica>) {
-        let over = deadline(replica).is_some_and(|deadline| deadline <= now());
+        let over = deadline(replica).is_some_and(|deadline| deadline <= replica.time.now());
         if !over || self.under_way.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -137,7 +138,7 @@ impl WaitExpiry {
     }
 }
 
-fn deadline(replica: &Replica) -> Option<Timestamp> {
+fn deadline(replica: &Replica) -> Option<ShardTime> {
     match &*replica.machine.read() {
         Machine::Data(shard) => shard.next_wait_deadline(),
         Machine::Meta(_) => None,

@@ -11,7 +11,8 @@ use std::{io, sync::Arc};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use lockstep_model::{
-    Applied as ModelApplied, Batch, DecodeError, Effect, Machine, Revision, ShardId, watch::Change,
+    Applied as ModelApplied, Batch, DecodeError, Effect, Machine, Revision, ShardId, ShardTime,
+    watch::Change,
 };
 use openraft::{OptionalSend, RaftSnapshotBuilder, storage::RaftStateMachine};
 use parking_lot::{Mutex, RwLock};
@@ -43,6 +44,10 @@ pub trait EffectSink: Send + Sync + 'static {
     /// Takes the changes of holds by a log entry, in order, entry after entry; never none. Called on
     /// every replica, and must not wait either.
     fn changes(&self, _changes: Vec<Change>) {}
+
+    /// The shard's time now that a batch was applied, or the machine was replaced. Called on every
+    /// replica.
+    fn time(&self, _now: ShardTime) {}
 
     /// The machine was replaced by a snapshot: the changes that led there are not known.
     fn restored(&self, _revision: Revision) {}
@@ -107,7 +112,7 @@ struct Core {
 }
 
 impl Core {
-    fn apply(&self, entry: Entry) -> Result<ModelApplied, UnreadableBatch> {
+    fn apply(&self, entry: Entry) -> Result<(ModelApplied, ShardTime), UnreadableBatch> {
         let log_id = entry.log_id;
         let batch = match &entry.payload {
             Payload::Normal(BatchBytes(bytes)) => Some(self.decode(log_id.index, bytes)?),
@@ -122,8 +127,7 @@ impl Core {
                 progress.membership = StoredMembership::new(Some(log_id), membership);
             }
         }
-        drop(machine);
-        Ok(applied)
+        Ok((applied, machine.now()))
     }
 
     fn decode(&self, index: u64, bytes: &Bytes) -> Result<Batch, UnreadableBatch> {
@@ -192,6 +196,7 @@ impl MachineStore {
             }
             None => (empty(shard), Applied::default()),
         };
+        sink.time(machine.now());
         sink.restored(revision(&machine));
         let core = Core {
             shard,
@@ -243,14 +248,16 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         Strm: Stream<Item = Result<EntryResponder, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
+            let (applied, now) = self
+                .core
+                .apply(entry)
+                .map_err(|unreadable| io::Error::new(io::ErrorKind::InvalidData, unreadable))?;
             let ModelApplied {
                 outcomes,
                 effects,
                 changes,
-            } = self
-                .core
-                .apply(entry)
-                .map_err(|unreadable| io::Error::new(io::ErrorKind::InvalidData, unreadable))?;
+            } = applied;
+            self.sink.time(now);
             // Effects first: a client that has its answer may act on it at once, and must find
             // what it brought about (its session watched over) already there.
             if !effects.is_empty() {
@@ -306,8 +313,9 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         {
             Kept::Yes => {
                 metrics::get().snapshots.kept(shard, size);
-                let revision = revision(&machine);
+                let (revision, now) = (revision(&machine), machine.now());
                 self.core.replace(machine, meta);
+                self.sink.time(now);
                 self.sink.restored(revision);
                 Ok(())
             }

@@ -29,16 +29,23 @@ impl Encode for Presence {
                 home,
                 reason,
                 ended,
+                touch,
             } => {
                 out.push(2);
                 home.encode_into(out);
                 reason.encode_into(out);
                 ended.encode_into(out);
+                touch.encode_into(out);
             }
-            Self::Ended { reason, until } => {
+            Self::Ended {
+                reason,
+                until,
+                touch,
+            } => {
                 out.push(3);
                 reason.encode_into(out);
                 until.encode_into(out);
+                touch.encode_into(out);
             }
         }
     }
@@ -55,10 +62,12 @@ impl Decode for Presence {
                 home: Decode::decode_from(input)?,
                 reason: Decode::decode_from(input)?,
                 ended: Decode::decode_from(input)?,
+                touch: Decode::decode_from(input)?,
             },
             3 => Self::Ended {
                 reason: Decode::decode_from(input)?,
                 until: Decode::decode_from(input)?,
+                touch: Decode::decode_from(input)?,
             },
             tag => {
                 return Err(DecodeError::UnknownTag {
@@ -200,12 +209,14 @@ impl Encode for WaitingRequest {
         let Self {
             fingerprint,
             deadline,
+            began,
             since,
             epoch,
             goal,
         } = self;
         fingerprint.encode_into(out);
         deadline.encode_into(out);
+        began.encode_into(out);
         since.encode_into(out);
         epoch.encode_into(out);
         goal.encode_into(out);
@@ -217,6 +228,7 @@ impl Decode for WaitingRequest {
         Ok(Self {
             fingerprint: Decode::decode_from(input)?,
             deadline: Decode::decode_from(input)?,
+            began: Decode::decode_from(input)?,
             since: Decode::decode_from(input)?,
             epoch: Decode::decode_from(input)?,
             goal: Decode::decode_from(input)?,

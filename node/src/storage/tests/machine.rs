@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::stream;
 use lockstep_model::{
-    Batch, Command, Effect, Machine, Millis, Priority, SessionId, ShardId, Timestamp,
+    Batch, Command, Effect, Machine, Millis, Priority, SessionId, ShardId, ShardTime, Timestamp,
 };
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::Mutex;
@@ -48,7 +48,8 @@ pub(super) fn session(term: u64, index: u64) -> Entry {
         term,
         index,
         &Batch {
-            at: Timestamp(1_000 + index),
+            at: ShardTime(1_000 + index),
+            wall: Timestamp(1_000),
             commands: vec![open],
         }
         .encode(),
