@@ -30,7 +30,7 @@ NAME =
 # How long `make fuzz` goes on.
 SECONDS = 600
 # Short drills in `make e2e`: so many cycles each, and never longer than this many seconds.
-E2E_DRILLS := kill:5 partition:3 pause:3 roll:2 scale:1 lose-disk:1 driver-kill:2 recover:1 restore:1 deadlock:2
+E2E_DRILLS := kill:5 partition:3 pause:3 clock:2 roll:2 scale:1 lose-disk:1 driver-kill:2 recover:1 restore:1 deadlock:2
 E2E_LIMIT := 170
 
 # How many nodes `make compose-scale` leaves.
@@ -39,7 +39,7 @@ N =
 BINARIES := $(or $(BINARIES),source)
 export BINARIES
 
-.PHONY: help setup build run test e2e e2e-compose e2e-kube operator install test-operator check-model test-check gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
+.PHONY: faketime help setup build run test e2e e2e-compose e2e-kube operator install test-operator check-model test-check gen-crds bench-locks drill drill-name fuzz gen fmt fmt-check lint deny \
 	images compose-up compose-down compose-scale ci clean
 
 help: ## List the targets
@@ -61,7 +61,7 @@ test: build ## Run all tests (ARGS="-- NAME": those whose names contain NAME)
 	RUST_TEST_THREADS=1 cargo test $(CARGO_FLAGS) --workspace --no-fail-fast $(ARGS)
 
 # SIGINT lets a drill that takes too long end the nodes that it started.
-e2e: build ## Run short drills on real processes under load, at most ten minutes
+e2e: build faketime ## Run short drills on real processes under load, at most ten minutes
 	@trap 'exit 130' INT; failed=0; for drill in $(E2E_DRILLS); do \
 		timeout --foreground --signal=INT --kill-after=20 $(E2E_LIMIT) \
 			'$(BIN)/lockstep-drill' "$${drill%:*}" --cycles "$${drill#*:}" --clients 32 \
@@ -117,6 +117,11 @@ compose-scale: ## Make it have N=5 nodes; those that leave are emptied first
 # Debian's etcd is fetched where there is none; where that fails, Lockstep is measured alone.
 bench-locks: build ## Measure locks beside etcd's, about 8 minutes; figures and picture: bench/results/ (ARGS)
 	@LOCKSTEP_ETCD="$$(bench/etcd '$(CARGO_TARGET_DIR)/etcd')" '$(BIN)/bench-locks' $(ARGS)
+
+# The drill `clock` shifts the wall clock of a node with it.
+faketime:
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || ! command -v apt-get >/dev/null || \
+		$$([ "$$(id -u)" = 0 ] || echo sudo) apt-get install -y -qq faketime
 
 drill: drill-name build ## Run a drill: NAME=kill ARGS="--cycles 100 --clients 64"
 	@'$(BIN)/lockstep-drill' '$(NAME)' $(ARGS)

@@ -4,6 +4,7 @@
 //! them. Whatever fails, the directory with data and logs is kept and named.
 
 mod binary;
+mod clock;
 mod http;
 mod members;
 mod metrics;
@@ -110,7 +111,10 @@ impl Cluster {
         };
         let mut nodes = Vec::with_capacity(options.nodes);
         for (at, addresses) in addresses.into_iter().enumerate() {
-            let env = options::node_env(&options, at, &peers, addresses, links.as_ref());
+            let mut env = options::node_env(&options, at, &peers, addresses, links.as_ref());
+            if options.own_clocks {
+                env.extend(clock::env(&dir, at)?);
+            }
             let own_group = options.own_group;
             nodes.push(Node::new(&program, &dir, at, addresses, env, own_group)?);
         }
@@ -123,6 +127,14 @@ impl Cluster {
             _ports: ports,
             _turn: turn,
         })
+    }
+
+    /// Sets a node's wall clock so far ahead, if it has one of its own; the node notices within a second.
+    ///
+    /// # Errors
+    /// If the file that says so cannot be written.
+    pub fn set_clock(&self, at: usize, ahead: Duration) -> anyhow::Result<()> {
+        clock::set(&self.dir, at, ahead)
     }
 
     /// How many nodes there are, running or not. They are numbered from 0; node 0 is `node-1`.

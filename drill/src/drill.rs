@@ -3,6 +3,7 @@
 //! Invariant: a drill says that it proved something only if the fault happened and the load went
 //! on; and what it says is what the checker found.
 
+mod clock;
 mod deadlock;
 mod driver_kill;
 mod exercise;
@@ -22,6 +23,7 @@ mod scale;
 use std::{fmt, path::PathBuf};
 
 pub use self::{
+    clock::clock,
     deadlock::deadlock,
     driver_kill::driver_kill,
     exercise::{Exercise, Going, SERVE_LIMIT},

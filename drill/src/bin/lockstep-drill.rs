@@ -11,7 +11,7 @@ use lockstep_drill::{
     cluster::ClusterOptions,
     console::say,
     drill::{
-        DrillOptions, ForeignOptions, Outcome, deadlock, driver_kill, kill, load, lose_disk,
+        DrillOptions, ForeignOptions, Outcome, clock, deadlock, driver_kill, kill, load, lose_disk,
         partition, pause, recover, restore, roll, scale,
     },
 };
@@ -30,6 +30,8 @@ enum Drill {
     Kill(Asked),
     /// Stops nodes that lead, without their noticing, for longer than an election takes.
     Pause(Asked),
+    /// Sets the wall clock of a node that leads an hour ahead, for five seconds.
+    Clock(Asked),
     /// Cuts links between nodes, in one direction or both.
     Partition(Asked),
     /// Grows the cluster from three nodes to five, and shrinks it again.
@@ -125,6 +127,7 @@ async fn run(drill: &Drill) -> anyhow::Result<Outcome> {
     match drill {
         Drill::Kill(asked) => kill(asked.options(), cluster("kill")).await,
         Drill::Pause(asked) => pause(asked.options(), cluster("pause")).await,
+        Drill::Clock(asked) => clock(asked.options(), cluster("clock")).await,
         Drill::Partition(asked) => partition(asked.options(), cluster("partition")).await,
         Drill::Scale(asked) => scale(asked.options(), cluster("scale")).await,
         Drill::Roll(asked) => roll(asked.options(), cluster("roll")).await,
@@ -151,6 +154,7 @@ fn conclude(drill: &Drill, outcome: &Outcome) -> anyhow::Result<ExitCode> {
     match drill {
         Drill::Kill(_)
         | Drill::Pause(_)
+        | Drill::Clock(_)
         | Drill::Partition(_)
         | Drill::Scale(_)
         | Drill::Roll(_)

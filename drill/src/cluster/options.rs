@@ -28,6 +28,8 @@ pub struct ClusterOptions {
     pub shards: u32,
     /// Whether a proxy lies on each peer link, so that it can be cut.
     pub links: bool,
+    /// Whether each node has a wall clock of its own, which can be set wrong.
+    pub own_clocks: bool,
     /// Where data and logs go and stay. None: a temporary directory, kept only if something fails.
     pub dir: Option<PathBuf>,
     /// Which ports.
@@ -49,6 +51,7 @@ impl ClusterOptions {
             founders: 3,
             shards: 8,
             links: false,
+            own_clocks: false,
             dir: None,
             ports: Ports::Free,
             own_group: false,
@@ -60,6 +63,13 @@ impl ClusterOptions {
     #[must_use]
     pub fn with_links(mut self) -> Self {
         self.links = true;
+        self
+    }
+
+    /// With a wall clock for each node.
+    #[must_use]
+    pub fn with_own_clocks(mut self) -> Self {
+        self.own_clocks = true;
         self
     }
 
