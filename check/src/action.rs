@@ -245,6 +245,8 @@ pub fn told(command: &Command) -> String {
         }
         other @ (Command::ResumeSession { .. }
         | Command::CheckpointSessions { .. }
+        | Command::ReviveSession { .. }
+        | Command::RevokeSession { .. }
         | Command::Proclaim { .. }
         | Command::UndoAcquire { .. }
         | Command::ExpireWaits

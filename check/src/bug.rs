@@ -90,39 +90,11 @@ pub fn apply(machine: &mut Machine, command: &Command, at: At, bug: Option<Bug>)
                 run(machine, sound, at)
             }
         }
-        (
-            Some(Bug::IgnoresFloor),
-            &Command::AttachSession {
-                session,
-                priority,
-                opened,
-                mut touch,
-            },
-        ) => {
-            touch.number = TouchNumber(u64::MAX);
-            let attach = Command::AttachSession {
-                session,
-                priority,
-                opened,
-                touch,
-            };
-            run(machine, attach, at)
+        (Some(Bug::IgnoresFloor), Command::AttachSession { .. }) => {
+            run(machine, with_touch(sound, u64::MAX), at)
         }
-        (
-            Some(Bug::KeepsFloor),
-            &Command::DetachSession {
-                session,
-                reason,
-                mut touch,
-            },
-        ) => {
-            touch.number = TouchNumber(0);
-            let detach = Command::DetachSession {
-                session,
-                reason,
-                touch,
-            };
-            run(machine, detach, at)
+        (Some(Bug::KeepsFloor), Command::DetachSession { .. }) => {
+            run(machine, with_touch(sound, 0), at)
         }
         (Some(Bug::AbortsAnyWait), Command::AbortWait { session, cycle, .. }) => {
             let Some((serial, epoch)) = present_wait(machine, *session) else {
@@ -155,6 +127,15 @@ pub fn apply(machine: &mut Machine, command: &Command, at: At, bug: Option<Bug>)
             _,
         ) => run(machine, sound, at),
     }
+}
+
+fn with_touch(mut command: Command, number: u64) -> Command {
+    if let Command::AttachSession { touch, .. } | Command::DetachSession { touch, .. } =
+        &mut command
+    {
+        touch.number = TouchNumber(number);
+    }
+    command
 }
 
 fn run(machine: &mut Machine, command: Command, at: At) -> Applied {

@@ -236,6 +236,7 @@ impl Client {
             | Reply::Session { .. }
             | Reply::Touched { .. }
             | Reply::Joined { .. }
+            | Reply::Revoked { .. }
             | Reply::Changed { .. } => self.mood = Mood::BacksOff,
         }
         if self.mood == Mood::BacksOff && self.holds.is_empty() && self.tries > 0 {

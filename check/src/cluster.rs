@@ -99,19 +99,17 @@ impl Cluster {
     /// And for a touch that was recorded [`TOUCHES`] times, since each has a number of its own.
     #[must_use]
     pub fn may_arrive(&self, scenario: &Scenario, message: &Message) -> bool {
-        match *message.command {
-            Command::OpenSession { .. } => {
-                self.time(scenario, message.to) < BEGIN.plus(TOMBSTONE_LIFE)
-            }
-            Command::TouchShard { session, shard } => {
-                let attaches = self.sent.iter().filter(|sent| {
-                    sent.to == shard
-                        && matches!(*sent.command, Command::AttachSession { session: of, .. } if of == session)
-                });
-                attaches.count() < TOUCHES
-            }
-            _ => true,
+        if let Command::OpenSession { .. } = *message.command {
+            return self.time(scenario, message.to) < BEGIN.plus(TOMBSTONE_LIFE);
         }
+        let Command::TouchShard { session, shard } = *message.command else {
+            return true;
+        };
+        let is_attach = |sent: &&Message| {
+            sent.to == shard
+                && matches!(*sent.command, Command::AttachSession { session: of, .. } if of == session)
+        };
+        self.sent.iter().filter(is_attach).count() < TOUCHES
     }
 
     /// A shard applies a command; answers and what follows from them go out.
@@ -148,7 +146,9 @@ impl Cluster {
                     reply,
                 } => self.answer(scenario, *session, *serial, reply),
                 Effect::SessionEnding { session, .. } => self.end(*session),
-                Effect::SessionAlive { .. } | Effect::NextWaitDeadline(_) => {}
+                Effect::SessionAlive { .. }
+                | Effect::SessionRevoked { .. }
+                | Effect::NextWaitDeadline(_) => {}
             }
         }
         match outcome {
@@ -221,6 +221,8 @@ impl Cluster {
             | Command::ExpireWaits
             | Command::ResumeSession { .. }
             | Command::CheckpointSessions { .. }
+            | Command::ReviveSession { .. }
+            | Command::RevokeSession { .. }
             | Command::Proclaim { .. }
             | Command::UndoAcquire { .. }
             | Command::RaiseTokens { .. }

@@ -179,11 +179,14 @@ pub(crate) enum SessionAction {
         #[arg(long, default_value_t = DEFAULT_ROWS, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
-    /// End a session and release all that it holds
+    /// End a session: its client is told at once, and what it holds is released when its lease is over
     Close {
         /// Its id, as listed: 16 hexadecimal digits
         #[arg(value_parser = session_id)]
         id: SessionId,
+        /// Release what it holds at once: its client may believe in its locks until it hears of it
+        #[arg(long)]
+        now: bool,
     },
 }
 

@@ -18,7 +18,7 @@ mod table;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
-use lockstep_client::{Client, ClientConfig};
+use lockstep_client::{Client, ClientConfig, Release};
 
 use self::{
     args::{
@@ -156,7 +156,14 @@ async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
         Action::Deadlocks => command::deadlocks::show(&client, output).await?,
         Action::Session { action } => match action {
             SessionAction::Ls { limit } => command::session::list(&client, limit, output).await?,
-            SessionAction::Close { id } => command::session::close(&client, id, output).await?,
+            SessionAction::Close { id, now } => {
+                let release = if now {
+                    Release::Now
+                } else {
+                    Release::AfterLease
+                };
+                command::session::close(&client, id, release, output).await?;
+            }
         },
         Action::Node { action } => command::node::act(&client, action, output).await?,
         Action::Shard {

@@ -51,6 +51,7 @@ pub(crate) struct Session {
 pub(crate) struct Closed {
     pub(crate) session: String,
     pub(crate) closed: bool,
+    pub(crate) lease_ms: u64,
 }
 
 /// `status`.

@@ -12,13 +12,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use lockstep_model::id::SessionId;
 use lockstep_proto::lock::v1::{CloseSessionRequest, OpenSessionRequest};
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use crate::{
     address::Address,
     channels::Channels,
     config::ClientConfig,
     error::{ConnectError, RequestError},
+    lease_time::LeaseTime,
     placement::{Key, Placement, follow::Follower},
     session::{Session, SessionOptions},
 };
@@ -92,7 +93,7 @@ impl Client {
             .locks(&Key::Any, |mut service| {
                 let request = request.clone();
                 async move {
-                    let sent = Instant::now();
+                    let sent = LeaseTime::now();
                     let response = service.open_session(request).await?;
                     Ok((response.into_inner(), sent))
                 }
@@ -106,17 +107,26 @@ impl Client {
         ))
     }
 
-    /// Ends a session by its id, whoever opened it, and releases all that it holds.
+    /// Ends a session by its id, whoever opened it. Gives how much longer it may hold what it holds, at most;
+    /// zero with [`Release::Now`].
     ///
     /// # Errors
     /// If there is no such session, or the cluster does not answer.
-    pub async fn close_session(&self, id: SessionId) -> Result<(), RequestError> {
-        let request = CloseSessionRequest { session_id: id.0 };
-        self.locks(&Key::Session(id), |mut service| async move {
-            service.close_session(request).await
-        })
-        .await
-        .map(|_| ())
+    pub async fn close_session(
+        &self,
+        id: SessionId,
+        release: Release,
+    ) -> Result<Duration, RequestError> {
+        let request = CloseSessionRequest {
+            session_id: id.0,
+            at_once: release == Release::Now,
+        };
+        let closed = self
+            .locks(&Key::Session(id), |mut service| async move {
+                service.close_session(request).await
+            })
+            .await?;
+        Ok(Duration::from_millis(closed.into_inner().lease_ms))
     }
 
     pub(crate) fn channels(&self) -> &Channels {
@@ -139,6 +149,17 @@ impl Client {
     pub(crate) fn request_timeout(&self) -> Duration {
         self.inner.config.request_timeout
     }
+}
+
+/// When others get what a session holds that is closed by somebody else than its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// When its lease is over. Its client is told at once and can get no more time, so whoever gets a lock
+    /// then is its only holder, whether the client was reached or not.
+    AfterLease,
+    /// At once. A client that has not heard of it yet still believes in its locks: there are two holders
+    /// until it has, which can be as long as its lease.
+    Now,
 }
 
 /// A duration on the wire, rounded up so that none becomes 0, which means a default there.

@@ -62,6 +62,7 @@ mod error;
 pub mod fake;
 mod grip;
 mod guard;
+mod lease_time;
 mod lock;
 mod mode;
 mod placement;
@@ -82,7 +83,7 @@ pub use self::{
     address::AddressError,
     backup::{Backup, BackupError, BackupOrder, BackupPart, BackupPartKind, Restored},
     barrier::BarrierRequest,
-    client::Client,
+    client::{Client, Release},
     config::ClientConfig,
     deadlock::{Deadlock, Deadlocks, WaitFor},
     election::{ElectionRequest, Leader, Leadership, Observer},

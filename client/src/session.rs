@@ -28,9 +28,10 @@ pub(crate) use self::{
 };
 use crate::{
     barrier::BarrierRequest,
-    client::Client,
+    client::{Client, Release},
     election::ElectionRequest,
     error::{CloseError, Reason, RequestError},
+    lease_time::LeaseTime,
     lock::{LockManyRequest, LockRequest},
     semaphore::SemaphoreRequest,
 };
@@ -117,12 +118,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(crate) fn start(
-        client: Client,
-        id: SessionId,
-        ttl: Duration,
-        opened: tokio::time::Instant,
-    ) -> Self {
+    pub(crate) fn start(client: Client, id: SessionId, ttl: Duration, opened: LeaseTime) -> Self {
         Self {
             handle: Handle::start(client, id, ttl, opened),
         }
@@ -180,7 +176,8 @@ impl Session {
     }
 
     /// Ends the session: every guard of it is lost at once, operations under way fail, and the
-    /// cluster releases all that it held.
+    /// cluster releases all that it held. Once begun it goes on in the background, also where this future
+    /// is dropped before it is done.
     ///
     /// # Errors
     /// If it was lost before, or if the cluster could not be told within the request timeout; the
@@ -189,8 +186,13 @@ impl Session {
         if let Some(loss) = self.handle.end(Loss::Closed) {
             return Err(CloseError::SessionLost(loss));
         }
-        match self.handle.client().close_session(self.id()).await {
-            Ok(()) => Ok(()),
+        let (client, id) = (self.handle.client().clone(), self.id());
+        let closing = async move { client.close_session(id, Release::Now).await };
+        let Some(closed) = self.handle.in_background(closing).await else {
+            return Err(CloseError::SessionLost(Loss::Closed));
+        };
+        match closed {
+            Ok(_) => Ok(()),
             // A close that had to be repeated finds what it did before.
             Err(RequestError::Refused(error))
                 if matches!(

@@ -240,7 +240,7 @@ async fn a_session_without_confirmed_keep_alives_is_lost_at_its_ttl() {
     let guard = session.lock("a").acquire().await.unwrap();
     let loss = guard.lost().await;
     assert_eq!(loss, Loss::Silence { ttl });
-    assert!(before.elapsed() >= ttl, "not before");
+    assert!(before.elapsed() >= ttl - ttl / 20, "not before");
     assert!(
         after.elapsed() < ttl + Duration::from_secs(3),
         "not much after"
@@ -404,7 +404,13 @@ async fn waits_end_at_their_time() {
 #[tokio::test]
 async fn many_operations_are_pipelined_and_their_number_is_bounded() {
     let fake = FakeCluster::start(1).await;
-    let session = session(&connect(&fake).await).await;
+    let options = SessionOptions {
+        // A busy machine takes long for so many.
+        ttl: Duration::from_secs(600),
+        ..SessionOptions::default()
+    };
+    let client = connect(&fake).await;
+    let session = client.open_session(options).await.unwrap();
     fake.state().table.occupy("a", 1);
     let over = lockstep_client::config::MAX_IN_FLIGHT + 10;
     let waiting: Vec<_> = (0..over)

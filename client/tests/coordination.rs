@@ -286,3 +286,18 @@ async fn deadlocks_are_told_with_their_circle() {
     other.release().await.unwrap();
     waiting.await.unwrap().unwrap();
 }
+
+/// Whoever stops waiting for a close does not stop the close.
+#[tokio::test]
+async fn a_close_that_is_cancelled_goes_on() {
+    let fake = FakeCluster::start(1).await;
+    let session = session(&fake).await;
+    let id = session.id().0;
+    tokio::select! {
+        biased;
+        closed = session.close() => panic!("closed without a round trip: {closed:?}"),
+        () = std::future::ready(()) => {}
+    }
+    fake.until("it is closed", |state| state.sessions[&id].ended.is_some())
+        .await;
+}

@@ -89,6 +89,19 @@ pub enum Command {
         /// Session and remaining life.
         remaining: Vec<(SessionId, Millis)>,
     },
+    /// Home: a keep-alive came from a session whose checkpoint says that it has less than its TTL: it has
+    /// its whole TTL again.
+    ReviveSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Home: the session is to end, but its client may believe in its locks for as long as its lease
+    /// lasts: from now on it is not kept alive, resumed, or let into another shard, and its leader ends it
+    /// when its time is over.
+    RevokeSession {
+        /// Which.
+        session: SessionId,
+    },
     /// Home: the session is over. Its home part is released at once; the other shards follow.
     EndSession {
         /// Which.

@@ -63,6 +63,12 @@ pub enum Effect {
         /// Its epoch.
         epoch: SessionEpoch,
     },
+    /// The session is not kept alive any more, but holds what it holds until its time is over: tell its
+    /// streams.
+    SessionRevoked {
+        /// Which.
+        session: SessionId,
+    },
     /// The session has ended: stop watching, tell its streams, release it in the touched shards.
     SessionEnding {
         /// Which.

@@ -66,6 +66,8 @@ impl Meta {
                 | Command::ResumeSession { .. }
                 | Command::TouchShard { .. }
                 | Command::CheckpointSessions { .. }
+                | Command::ReviveSession { .. }
+                | Command::RevokeSession { .. }
                 | Command::EndSession { .. }
                 | Command::ShardReleased { .. }
                 | Command::AttachSession { .. }

@@ -34,6 +34,11 @@ pub enum Reply {
         /// When it was opened, for the attach.
         opened: Timestamp,
     },
+    /// The session gets no more time.
+    Revoked {
+        /// How long it lasts at most: its TTL.
+        lease: Millis,
+    },
     /// Locks were granted, in the order in which they were asked for.
     Granted(Vec<Grant>),
     /// One hold was given back.

@@ -58,6 +58,8 @@ pub struct HomeSession {
     pub epoch: SessionEpoch,
     /// The life it had left when that was last recorded; none if it was opened or resumed since.
     pub checkpoint: Option<Millis>,
+    /// True if it is to end when its time is over, whatever its client says.
+    pub revoked: bool,
 }
 
 /// A session that has ended here, its home, while other shards have yet to release it.
@@ -133,6 +135,7 @@ pub(crate) struct Home {
     pub(crate) labels: Labels,
     pub(crate) opened: Timestamp,
     pub(crate) checkpoint: Option<Millis>,
+    pub(crate) revoked: bool,
     pub(crate) touched: BTreeSet<ShardId>,
 }
 

@@ -27,10 +27,13 @@ mod withdraw;
 
 pub use succeed::{LAST_START, TOKEN_GAP};
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Bound,
+};
 
 use crate::{
-    command::{Batch, Command},
+    command::{Batch, Command, EndReason},
     cow_map::CowMap,
     deadlock::Deadlock,
     id::{
@@ -56,6 +59,8 @@ pub struct Shard {
     /// What each open session holds here, so that its end need not search the table. Apart from
     /// `sessions`, because it may be large and is no part of a [`Shard::point`].
     holdings: BTreeMap<SessionId, Holdings>,
+    /// What ended sessions whose home this is are yet to be released by.
+    releases: BTreeSet<(ShardId, SessionId)>,
     /// Those of `sessions` that are to be forgotten, and when.
     tombstones: BTreeSet<(ShardTime, SessionId)>,
     /// The last touch of a session whose home this is.
@@ -130,6 +135,7 @@ impl Shard {
             last_token: FencingToken(0),
             sessions: CowMap::new(),
             holdings: BTreeMap::new(),
+            releases: BTreeSet::new(),
             tombstones: BTreeSet::new(),
             last_touch: TouchNumber(0),
             floors: BTreeMap::new(),
@@ -223,6 +229,8 @@ impl Shard {
             Command::ResumeSession { session } => self.resume_session(session),
             Command::TouchShard { session, shard } => self.touch_shard(session, shard),
             Command::CheckpointSessions { remaining } => self.checkpoint_sessions(&remaining),
+            Command::ReviveSession { session } => self.revive_session(session),
+            Command::RevokeSession { session } => self.revoke_session(session),
             Command::EndSession { session, reason } => self.end_session(session, reason),
             Command::ShardReleased { session, shard } => self.shard_released(session, shard),
             Command::AttachSession {
@@ -263,33 +271,75 @@ impl Shard {
                     ttl: home.ttl,
                     epoch: home.epoch,
                     checkpoint: home.checkpoint,
+                    revoked: home.revoked,
                 }),
                 Presence::Ending { .. } | Presence::Ended { .. } => None,
             })
     }
 
-    /// The sessions that have ended here while other shards are yet to release them, by id: what
-    /// the leader goes on telling those shards.
+    /// Why a session whose home this is does not live on; none if it does.
+    #[must_use]
+    pub fn end_of(&self, session: SessionId) -> Option<Refusal> {
+        let reason = match self.sessions.get(&session) {
+            Some(Presence::Open(member)) => match member.role.home() {
+                Some(home) if home.revoked => EndReason::Closed,
+                Some(_) => return None,
+                None => return Some(Refusal::NoSession { session }),
+            },
+            Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => *reason,
+            None => return Some(Refusal::NoSession { session }),
+        };
+        Some(Refusal::SessionEnded { session, reason })
+    }
+
+    /// The sessions that have ended here while other shards are yet to release them, by id.
     #[must_use]
     pub fn ending(&self) -> Vec<EndingSession> {
-        let ending = self
-            .sessions
-            .iter()
-            .filter_map(|(session, presence)| match presence {
-                Presence::Ending {
-                    home,
-                    reason,
-                    touch,
-                    ..
-                } => Some(EndingSession {
-                    session: *session,
-                    reason: *reason,
-                    touch: *touch,
-                    shards: home.touched.iter().copied().collect(),
-                }),
-                Presence::Open(_) | Presence::Ended { .. } => None,
-            });
-        ending.collect()
+        let sessions: BTreeSet<_> = self.releases.iter().map(|(_, session)| session).collect();
+        let ending = sessions
+            .into_iter()
+            .map(|session| self.ending_session(*session));
+        ending.flatten().collect()
+    }
+
+    /// What the leader goes on telling the shards that are not `skipped`: for each the first `limit` of
+    /// the sessions that it is yet to release. Takes as long as that is, however many sessions there are.
+    #[must_use]
+    pub fn releases(
+        &self,
+        skipped: &BTreeSet<ShardId>,
+        limit: usize,
+    ) -> Vec<(ShardId, Vec<EndingSession>)> {
+        let mut due = Vec::new();
+        let mut next = self.releases.first();
+        while let Some(&(shard, _)) = next {
+            let of_shard = (shard, SessionId(0))..=(shard, SessionId(u64::MAX));
+            if !skipped.contains(&shard) {
+                let sessions = self.releases.range(of_shard).take(limit);
+                let ending = sessions.filter_map(|(_, session)| self.ending_session(*session));
+                due.push((shard, ending.collect()));
+            }
+            let after = Bound::Excluded((shard, SessionId(u64::MAX)));
+            next = self.releases.range((after, Bound::Unbounded)).next();
+        }
+        due
+    }
+
+    fn ending_session(&self, session: SessionId) -> Option<EndingSession> {
+        match self.sessions.get(&session)? {
+            Presence::Ending {
+                home,
+                reason,
+                touch,
+                ..
+            } => Some(EndingSession {
+                session,
+                reason: *reason,
+                touch: *touch,
+                shards: home.touched.iter().copied().collect(),
+            }),
+            Presence::Open(_) | Presence::Ended { .. } => None,
+        }
     }
 
     /// The earliest deadline among the waits: when to propose [`Command::ExpireWaits`].

@@ -96,6 +96,7 @@ fn decode(request: Option<pb::execute_request::Request>) -> Result<Request, Requ
             .map(Request::Query)
             .map_err(|error| malformed(error.to_string())),
         Some(Wire::KeepAlive(session)) => Ok(Request::KeepAlive(SessionId(session))),
+        Some(Wire::AwaitEnd(session)) => Ok(Request::AwaitEnd(SessionId(session))),
         None => Err(malformed("an empty request".to_owned())),
     }
 }

@@ -14,15 +14,15 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Command, Effect, Machine, Millis, NodeId, Query, Revision, SessionId, ShardId,
-    ShardTime, watch::Change,
+    Answer, Command, Effect, Machine, Millis, NodeId, Query, Refusal, Reply, Revision, Serial,
+    SessionId, ShardId, ShardTime, command::EndReason, watch::Change,
 };
 use openraft::{
     Instant as _, Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _,
     errors::RaftError,
 };
 use parking_lot::RwLock;
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     raft::types::TypeConfig,
@@ -39,7 +39,7 @@ pub mod shard_clock;
 pub mod tend;
 pub mod waiters;
 
-use clock::SessionClock;
+use clock::{KeepAlive, SessionClock};
 use proposer::Proposer;
 use shard_clock::ShardClock;
 use waiters::Waiters;
@@ -175,6 +175,7 @@ impl Replica {
             Request::Command(command) => self.proposer.propose(command).await.map(Response::Reply),
             Request::Query(query) => self.read(&query).await.map(Response::Answer),
             Request::KeepAlive(session) => self.keep_alive(session).await.map(Response::KeptAlive),
+            Request::AwaitEnd(session) => self.await_end(session).await.map(Response::Reply),
         }
     }
 
@@ -204,19 +205,65 @@ impl Replica {
     }
 
     async fn keep_alive(&self, session: SessionId) -> Result<Millis, RequestError> {
-        match self.clock.keep_alive(session) {
-            clock::KeepAlive::Revived(ttl) => {
-                let whole = Command::CheckpointSessions {
-                    remaining: vec![(session, ttl)],
+        let revive = || self.proposer.enqueue(Command::ReviveSession { session });
+        match self.clock.keep_alive(session, Instant::now(), revive) {
+            KeepAlive::Alive(ttl) => Ok(ttl),
+            KeepAlive::Revived { ttl, proposed } => {
+                let mut revival = Revival {
+                    clock: &self.clock,
+                    session,
+                    done: false,
                 };
-                self.proposer.propose(whole).await?;
-                self.clock.revived(session);
-                Ok(ttl)
+                revival.done = proposed?.wait().await? == Reply::Done;
+                if revival.done {
+                    Ok(ttl)
+                } else {
+                    // Its end came first.
+                    Err(RequestError::NoSession)
+                }
             }
-            clock::KeepAlive::Alive(ttl) => Ok(ttl),
-            clock::KeepAlive::Gone => Err(RequestError::NoSession),
-            clock::KeepAlive::NotReady => Err(RequestError::NotLeader { leader: None }),
+            KeepAlive::Gone => Err(RequestError::NoSession),
+            KeepAlive::NotReady => Err(RequestError::NotLeader { leader: None }),
         }
+    }
+
+    /// Waits until a session is over, or revoked; the refusal that says so.
+    async fn await_end(&self, session: SessionId) -> Result<Reply, RequestError> {
+        let (answer, answered) = oneshot::channel();
+        // Registered first, so that an end that comes meanwhile is not missed.
+        self.waiters.register((session, END), answer);
+        // Until the clock runs, what earlier leaders committed may not be applied here.
+        let runs = self.clock.runs();
+        let end = match &*self.machine.read() {
+            Machine::Data(shard) => shard.end_of(session),
+            Machine::Meta(_) => Some(Refusal::NoSession { session }),
+        };
+        let over = match (runs, end) {
+            (false, _) => Some(Err(RequestError::NotLeader { leader: None })),
+            (true, Some(refusal)) => Some(Ok(Reply::Refused(refusal))),
+            (true, None) => None,
+        };
+        if let Some(over) = over {
+            self.waiters.finish((session, END), &over);
+        }
+        answered.await.unwrap_or(Err(RequestError::UnknownOutcome))
+    }
+}
+
+/// The serial under which a session's end is waited for: no operation has it.
+const END: Serial = Serial(0);
+
+/// A keep-alive whose proposal is under way. The clock is told how it ended, also where nobody waits for
+/// it any more.
+struct Revival<'a> {
+    clock: &'a SessionClock,
+    session: SessionId,
+    done: bool,
+}
+
+impl Drop for Revival<'_> {
+    fn drop(&mut self) {
+        self.clock.revived(self.session, self.done);
     }
 }
 
@@ -269,6 +316,14 @@ impl Effects {
     }
 }
 
+impl Effects {
+    /// Every stream of the session hears of it at once.
+    fn tell_end(&self, session: SessionId, reason: EndReason) {
+        let refusal = Refusal::SessionEnded { session, reason };
+        self.waiters.complete(session, END, Reply::Refused(refusal));
+    }
+}
+
 impl EffectSink for Effects {
     fn effects(&self, effects: Vec<Effect>) {
         for effect in effects {
@@ -284,8 +339,16 @@ impl EffectSink for Effects {
                     session,
                     ttl,
                     epoch: _,
-                } => self.clock.alive(session, ttl),
-                Effect::SessionEnding { session, reason: _ } => self.clock.ended(session),
+                } => self.clock.alive(session, ttl, Instant::now()),
+                Effect::SessionRevoked { session } => {
+                    self.clock.revoke(session);
+                    let reason = EndReason::Closed;
+                    self.tell_end(session, reason);
+                }
+                Effect::SessionEnding { session, reason } => {
+                    self.clock.ended(session);
+                    self.tell_end(session, reason);
+                }
                 Effect::NextWaitDeadline(_) => self.clock.changed.notify_one(),
             }
         }

@@ -14,12 +14,14 @@ pub enum Request {
     Query(Query),
     /// Extend a session of which the shard is the home.
     KeepAlive(SessionId),
+    /// Wait until a session of which the shard is the home is over, or revoked.
+    AwaitEnd(SessionId),
 }
 
 /// The answer.
 #[derive(Clone, Debug)]
 pub enum Response {
-    /// To a command.
+    /// To a command; to the wait for an end: the refusal that says so.
     Reply(Reply),
     /// To a query.
     Answer(Answer),

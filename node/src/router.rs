@@ -260,6 +260,20 @@ impl Router {
         }
     }
 
+    /// Waits until a session is over, or revoked; the refusal that says so.
+    ///
+    /// # Errors
+    /// As [`Router::execute`].
+    pub async fn await_end(&self, session: SessionId) -> Result<Refusal, RouteError> {
+        let home = self.directory.home_of(session);
+        match self.execute(home, Request::AwaitEnd(session)).await? {
+            Response::Reply(Reply::Refused(refusal)) => Ok(refusal),
+            other @ (Response::Reply(_) | Response::Answer(_) | Response::KeptAlive(_)) => {
+                Err(mismatch(&other))
+            }
+        }
+    }
+
     /// Changes a shard on behalf of a session, and makes the session known there first if need be.
     ///
     /// # Errors
@@ -351,7 +365,7 @@ pub fn unexpected(reply: &Reply) -> RouteError {
 /// True if doing it twice is the same as doing it once.
 fn repeatable(request: &Request) -> bool {
     match request {
-        Request::Query(_) | Request::KeepAlive(_) => true,
+        Request::Query(_) | Request::KeepAlive(_) | Request::AwaitEnd(_) => true,
         Request::Command(command) => match command {
             Command::Acquire { request, .. }
             | Command::Release { request, .. }
@@ -361,6 +375,8 @@ fn repeatable(request: &Request) -> bool {
             Command::OpenSession { .. }
             | Command::TouchShard { .. }
             | Command::CheckpointSessions { .. }
+            | Command::ReviveSession { .. }
+            | Command::RevokeSession { .. }
             | Command::EndSession { .. }
             | Command::ShardReleased { .. }
             | Command::AttachSession { .. }

@@ -58,6 +58,8 @@ fn acts(seen: &Seen<'_>) -> Option<SessionId> {
         Command::ResumeSession { .. }
         | Command::TouchShard { .. }
         | Command::CheckpointSessions { .. }
+        | Command::ReviveSession { .. }
+        | Command::RevokeSession { .. }
         | Command::EndSession { .. }
         | Command::ShardReleased { .. }
         | Command::DetachSession { .. }

@@ -1,6 +1,6 @@
 //! `session ls` and `session close`.
 
-use lockstep_client::{Client, SessionId, SessionInfo};
+use lockstep_client::{Client, Release, SessionId, SessionInfo};
 
 use crate::{
     args::Format,
@@ -65,13 +65,23 @@ fn cells(session: &SessionInfo) -> [Cell; 8] {
 }
 
 /// Ends a session.
-pub(crate) async fn close(client: &Client, id: SessionId, output: &Output) -> Result<(), Failure> {
-    client.close_session(id).await?;
+pub(crate) async fn close(
+    client: &Client,
+    id: SessionId,
+    release: Release,
+    output: &Output,
+) -> Result<(), Failure> {
+    let lease = client.close_session(id, release).await?;
     match output.format() {
         Format::Json => output.json(&Closed {
             session: id.to_string(),
             closed: true,
+            lease_ms: u64::try_from(lease.as_millis()).unwrap_or(u64::MAX),
         }),
+        Format::Table if !lease.is_zero() => output.write(&format!(
+            "session {id} is closed; what it holds is released when its lease is over, in at most {}\n",
+            show(lease)
+        )),
         Format::Table => output.write(&format!(
             "session {id} is closed; what it held is released\n"
         )),

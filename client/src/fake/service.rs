@@ -264,7 +264,7 @@ impl LockService for Node {
         state.end_session(id, "SESSION_CLOSED");
         drop(state);
         self.shared.changed();
-        Ok(Reply::new(lock::CloseSessionResponse {}))
+        Ok(Reply::new(lock::CloseSessionResponse { lease_ms: 0 }))
     }
 
     async fn list_sessions(

@@ -16,10 +16,7 @@ use lockstep_model::id::SessionId;
 use lockstep_proto::lock::v1::{
     SessionEnded, SessionResponse, operation_result::Result as Answer, session_response::Response,
 };
-use tokio::{
-    sync::{Semaphore, oneshot, watch},
-    time::Instant,
-};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     Loss,
@@ -31,6 +28,7 @@ use crate::{
     address::Address,
     config::MAX_IN_FLIGHT,
     error::{Disposition, Failure, Reason, ServerError},
+    lease_time::LeaseTime,
     placement::{Key, Placement},
 };
 
@@ -39,7 +37,7 @@ pub(super) struct Submission {
     pub(super) work: Work,
     pub(super) key: Key,
     /// When the caller is told that there is no answer.
-    pub(super) deadline: Option<Instant>,
+    pub(super) deadline: Option<LeaseTime>,
     pub(super) sink: Sink,
 }
 
@@ -53,9 +51,9 @@ pub(super) struct Core {
     links: Links,
     next_serial: u64,
     pending: BTreeMap<u64, Pending>,
-    timers: BTreeSet<(Instant, u64)>,
+    timers: BTreeSet<(LeaseTime, u64)>,
     /// When the keeper looks next by itself.
-    wake: Instant,
+    wake: LeaseTime,
     /// True if it should look now: a stream was lost, and may have been the one that keeps the
     /// session alive.
     early: bool,
@@ -70,7 +68,7 @@ impl Core {
     pub(super) fn new(
         id: SessionId,
         ttl: Duration,
-        opened: Instant,
+        opened: LeaseTime,
         placement: Arc<Placement>,
     ) -> Self {
         Self {
@@ -99,7 +97,7 @@ impl Core {
     }
 
     /// Why the session is over, if it is, and how long it is known to live otherwise.
-    pub(super) fn standing(&mut self, now: Instant) -> Result<Duration, Loss> {
+    pub(super) fn standing(&mut self, now: LeaseTime) -> Result<Duration, Loss> {
         if now >= self.lease.ends() {
             self.lose(Loss::Silence {
                 ttl: self.lease.ttl(),
@@ -110,7 +108,7 @@ impl Core {
     }
 
     /// Starts an operation. None if the session is over: its sink has been told.
-    pub(super) fn submit(&mut self, submission: Submission, now: Instant) -> Option<u64> {
+    pub(super) fn submit(&mut self, submission: Submission, now: LeaseTime) -> Option<u64> {
         let Submission {
             work,
             key,
@@ -144,7 +142,7 @@ impl Core {
     }
 
     /// Gives up the wait of an operation; its answer still comes.
-    pub(super) fn cancel(&mut self, serial: u64, now: Instant) {
+    pub(super) fn cancel(&mut self, serial: u64, now: LeaseTime) {
         self.cancel_pending(serial, now);
         self.sweep(now);
     }
@@ -154,7 +152,7 @@ impl Core {
         &mut self,
         serial: u64,
         answer: &mut oneshot::Receiver<Outcome>,
-        now: Instant,
+        now: LeaseTime,
     ) {
         if self.pending.contains_key(&serial) {
             self.detach(serial, now);
@@ -170,7 +168,7 @@ impl Core {
         serial: u64,
         answer: &mut oneshot::Receiver<Outcome>,
         hold: Hold,
-        now: Instant,
+        now: LeaseTime,
     ) {
         if let Some(pending) = self.pending.get_mut(&serial) {
             pending.sink = Sink::ReleaseAfter(hold);
@@ -183,14 +181,14 @@ impl Core {
     }
 
     /// Gives a hold back; nobody waits for it.
-    pub(super) fn release_hold(&mut self, hold: Hold, now: Instant) {
+    pub(super) fn release_hold(&mut self, hold: Hold, now: LeaseTime) {
         self.release(hold, now);
         self.sweep(now);
     }
 
     /// A message came on a stream. One that comes too late, as after a pause of the process, does
     /// not revive the session, and grants nothing.
-    pub(super) fn receive(&mut self, link: LinkId, message: SessionResponse, now: Instant) {
+    pub(super) fn receive(&mut self, link: LinkId, message: SessionResponse, now: LeaseTime) {
         if self.standing(now).is_err() {
             return;
         }
@@ -216,7 +214,7 @@ impl Core {
     }
 
     /// A stream is over.
-    pub(super) fn link_ended(&mut self, link: LinkId, error: Option<ServerError>, now: Instant) {
+    pub(super) fn link_ended(&mut self, link: LinkId, error: Option<ServerError>, now: LeaseTime) {
         match error {
             Some(error) if error.disposition() == Disposition::SessionOver => {
                 self.lose(Loss::Ended {
@@ -231,7 +229,7 @@ impl Core {
 
     /// The cluster has changed: operations follow their leaders, and those that wait for one to
     /// be elected are sent.
-    pub(super) fn follow(&mut self, placement: Arc<Placement>, now: Instant) {
+    pub(super) fn follow(&mut self, placement: Arc<Placement>, now: LeaseTime) {
         let before = std::mem::replace(&mut self.placement, placement);
         self.links.forget_others(&self.placement);
         let elected = |pending: &Pending| {
@@ -251,7 +249,7 @@ impl Core {
     }
 
     /// Sends operations that are on other streams to their leaders, where there is one open.
-    fn move_to_leaders(&mut self, now: Instant) {
+    fn move_to_leaders(&mut self, now: LeaseTime) {
         let Self {
             links,
             placement,
@@ -274,7 +272,7 @@ impl Core {
 
     /// Does what is due: loss, retries, deadlines, keep-alives. Returns when to look again; none
     /// once the session is over.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<Instant> {
+    pub(super) fn tick(&mut self, now: LeaseTime) -> Option<LeaseTime> {
         self.standing(now).ok()?;
         while let Some((_, serial)) = self.timers.first().filter(|(at, _)| *at <= now).copied() {
             self.timer(serial, now);
@@ -298,7 +296,7 @@ impl Core {
         let wake = [keep_alive, chance, timer]
             .into_iter()
             .flatten()
-            .fold(self.lease.ends(), Instant::min);
+            .fold(self.lease.ends(), LeaseTime::min);
         self.wake = wake;
         self.early = false;
         Some(wake)
@@ -343,7 +341,7 @@ impl Core {
     }
 
     /// Closes a stream; its operations go elsewhere.
-    fn close_link(&mut self, link: LinkId, now: Instant) {
+    fn close_link(&mut self, link: LinkId, now: LeaseTime) {
         let Some(address) = self.links.close(link, now) else {
             return;
         };
@@ -362,7 +360,7 @@ impl Core {
 
     /// Closes the streams that turned out to be broken, and says whether there were any. Ends,
     /// because a new stream takes all that can be pending.
-    fn sweep(&mut self, now: Instant) -> bool {
+    fn sweep(&mut self, now: LeaseTime) -> bool {
         let mut any = false;
         while let Some(link) = self.links.take_broken() {
             any = true;

@@ -11,16 +11,14 @@ use lockstep_model::id::SessionId;
 use lockstep_proto::lock::v1::{
     AttachStream, SessionRequest, StreamKeepAlive, session_request::Request,
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::lease::Lease;
 use crate::{
     address::Address,
     backoff,
     config::{MAX_RETRY_PAUSE, STREAM_QUEUE},
+    lease_time::LeaseTime,
     placement::{Key, Placement},
 };
 
@@ -46,8 +44,8 @@ struct Link {
     outbound: mpsc::Sender<SessionRequest>,
     attached: bool,
     /// The keep-alive that has no answer yet, and when it was sent.
-    unanswered: Option<(u64, Instant)>,
-    next_keep_alive: Instant,
+    unanswered: Option<(u64, LeaseTime)>,
+    next_keep_alive: LeaseTime,
     /// Dropped with the link, which ends its task.
     _wanted: oneshot::Sender<()>,
 }
@@ -55,7 +53,7 @@ struct Link {
 /// A node that is left alone.
 #[derive(Clone, Copy, Debug)]
 struct Avoided {
-    until: Instant,
+    until: LeaseTime,
     failures: u32,
 }
 
@@ -96,7 +94,7 @@ impl Links {
         placement: &Placement,
         key: &Key,
         lease: &Lease,
-        now: Instant,
+        now: LeaseTime,
     ) -> Option<LinkId> {
         let leader = placement.leader_of(key);
         let leader = leader.filter(|leader| !self.is_avoided(leader, now));
@@ -128,7 +126,7 @@ impl Links {
         key: &Key,
         on: LinkId,
         lease: &Lease,
-        now: Instant,
+        now: LeaseTime,
     ) -> bool {
         let leader = placement.leader_of(key);
         let Some(leader) = leader.filter(|leader| !self.is_avoided(leader, now)) else {
@@ -139,7 +137,7 @@ impl Links {
     }
 
     /// When a node may be tried again, if all are left alone.
-    pub(super) fn next_chance(&self, now: Instant) -> Instant {
+    pub(super) fn next_chance(&self, now: LeaseTime) -> LeaseTime {
         let until = self.avoided.values().map(|avoided| avoided.until);
         until.min().unwrap_or(now + MAX_RETRY_PAUSE)
     }
@@ -164,7 +162,7 @@ impl Links {
     }
 
     /// The keep-alive of this number is confirmed: when it was sent, if it was the awaited one.
-    pub(super) fn kept_alive(&mut self, id: LinkId, nonce: u64) -> Option<Instant> {
+    pub(super) fn kept_alive(&mut self, id: LinkId, nonce: u64) -> Option<LeaseTime> {
         let link = self.open.iter_mut().find(|link| link.id == id)?;
         let (_, sent) = link.unanswered.take_if(|(awaited, _)| *awaited == nonce)?;
         Some(sent)
@@ -176,9 +174,9 @@ impl Links {
         &mut self,
         matter: &BTreeSet<LinkId>,
         lease: &Lease,
-        now: Instant,
-    ) -> Option<Instant> {
-        let mut wake: Option<Instant> = None;
+        now: LeaseTime,
+    ) -> Option<LeaseTime> {
+        let mut wake: Option<LeaseTime> = None;
         let mut due = Vec::new();
         for link in &self.open {
             let next = match link.unanswered {
@@ -208,7 +206,7 @@ impl Links {
     }
 
     /// Closes a stream and leaves its node alone for a while. None if it was closed before.
-    pub(super) fn close(&mut self, id: LinkId, now: Instant) -> Option<Address> {
+    pub(super) fn close(&mut self, id: LinkId, now: LeaseTime) -> Option<Address> {
         let at = self.open.iter().position(|link| link.id == id)?;
         let link = self.open.swap_remove(at);
         self.lost_one = true;
@@ -222,7 +220,7 @@ impl Links {
     }
 
     /// Sends nothing new to the node of a stream for a while; the stream stays.
-    pub(super) fn avoid(&mut self, id: LinkId, now: Instant) -> Option<Address> {
+    pub(super) fn avoid(&mut self, id: LinkId, now: LeaseTime) -> Option<Address> {
         let address = self.address(id)?.clone();
         let avoided = self.avoided.entry(address.clone()).or_insert(Avoided {
             until: now,
@@ -259,14 +257,14 @@ impl Links {
         self.open.iter().any(|link| link.id == id && link.attached)
     }
 
-    fn is_avoided(&self, address: &Address, now: Instant) -> bool {
+    fn is_avoided(&self, address: &Address, now: LeaseTime) -> bool {
         self.avoided
             .get(address)
             .is_some_and(|avoided| now < avoided.until)
     }
 
     /// The stream to a node, opened if there is none.
-    fn to(&mut self, address: &Address, lease: &Lease, now: Instant) -> LinkId {
+    fn to(&mut self, address: &Address, lease: &Lease, now: LeaseTime) -> LinkId {
         let usable = |link: &&Link| link.address == *address && !self.broken.contains(&link.id);
         if let Some(link) = self.open.iter().find(usable) {
             return link.id;
@@ -299,7 +297,7 @@ impl Links {
         id
     }
 
-    fn send_keep_alive(&mut self, id: LinkId, lease: &Lease, now: Instant) {
+    fn send_keep_alive(&mut self, id: LinkId, lease: &Lease, now: LeaseTime) {
         let nonce = self.next_nonce;
         self.next_nonce += 1;
         if let Some(link) = self.open.iter_mut().find(|link| link.id == id) {

@@ -10,10 +10,10 @@ use lockstep_proto::lock::v1::{
     operation,
     operation_result::{self, Result as Answer},
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::links::LinkId;
-use crate::{error::Failure, placement::Key};
+use crate::{error::Failure, lease_time::LeaseTime, placement::Key};
 
 /// What an operation asks for.
 pub(crate) type Work = operation::Operation;
@@ -59,7 +59,7 @@ pub(super) enum Place {
     /// On a stream, and perhaps at the server.
     On(LinkId),
     /// To be sent (again) then.
-    At(Instant),
+    At(LeaseTime),
 }
 
 /// A cancellation: sent until its operation is answered, because it can overtake the operation, or
@@ -67,7 +67,7 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cancel {
     /// When it is sent again.
-    pub(super) again: Instant,
+    pub(super) again: LeaseTime,
     /// How often it was sent.
     pub(super) times: u32,
 }
@@ -83,11 +83,11 @@ pub(super) struct Pending {
     pub(super) sent: bool,
     /// Answers in a row that asked for a repetition.
     pub(super) failures: u32,
-    pub(super) started: Instant,
+    pub(super) started: LeaseTime,
     /// When the caller is told that there is no answer. The operation goes on.
-    pub(super) deadline: Option<Instant>,
+    pub(super) deadline: Option<LeaseTime>,
     /// Under which time it is in the timers.
-    pub(super) timer: Option<Instant>,
+    pub(super) timer: Option<LeaseTime>,
     /// Set once its wait is to be given up.
     pub(super) cancel: Option<Cancel>,
     pub(super) sink: Sink,
@@ -95,7 +95,7 @@ pub(super) struct Pending {
 
 impl Pending {
     /// When something is due for it.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
+    pub(super) fn next_timer(&self) -> Option<LeaseTime> {
         let place = match self.place {
             Place::At(at) => Some(at),
             Place::On(_) => self.cancel.map(|cancel| cancel.again),
@@ -104,8 +104,8 @@ impl Pending {
     }
 
     /// How long it has been under way.
-    pub(super) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.started)
+    pub(super) fn age(&self, now: LeaseTime) -> Duration {
+        now - self.started
     }
 }
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::{
     runtime,
     sync::{Notify, Semaphore, TryAcquireError, oneshot, watch},
-    time::{Instant, timeout_at},
+    time::timeout,
 };
 
 use super::{
@@ -27,7 +27,12 @@ use super::{
     pending::{Hold, Sink, Work},
     reply::Reply,
 };
-use crate::{client::Client, error::Failure, placement::Key};
+use crate::{
+    client::{Client, Release},
+    error::Failure,
+    lease_time::LeaseTime,
+    placement::Key,
+};
 
 /// The state of a session, and its surroundings.
 pub(crate) struct Shared {
@@ -61,9 +66,9 @@ impl Shared {
     }
 
     /// Takes a step, and does what it asks for.
-    pub(super) fn with<T>(self: &Arc<Self>, step: impl FnOnce(&mut Core, Instant) -> T) -> T {
+    pub(super) fn with<T>(self: &Arc<Self>, step: impl FnOnce(&mut Core, LeaseTime) -> T) -> T {
         let mut core = self.core.lock();
-        let out = step(&mut core, Instant::now());
+        let out = step(&mut core, LeaseTime::now());
         let openings = core.take_openings();
         let lost_nodes = core.take_lost_nodes();
         let early = core.is_early() || !openings.is_empty();
@@ -104,7 +109,7 @@ impl Handle {
         client: Client,
         id: SessionId,
         ttl: Duration,
-        opened: Instant,
+        opened: LeaseTime,
     ) -> Arc<Self> {
         let core = Core::new(id, ttl, opened, client.placement());
         let shared = Arc::new(Shared {
@@ -157,6 +162,15 @@ impl Handle {
         })
     }
 
+    /// Runs a task of the session that goes on whatever becomes of whoever waits for it; none if the
+    /// runtime has been shut down.
+    pub(super) async fn in_background<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        self.shared.runtime.spawn(task).await.ok()
+    }
+
     /// Starts an operation, once fewer than [`crate::config::MAX_IN_FLIGHT`] are under way.
     ///
     /// `patience` is how long its answer is awaited; without one, as long as the session lives.
@@ -166,7 +180,7 @@ impl Handle {
         key: Key,
         patience: Option<Duration>,
     ) -> Result<Reply, Failure> {
-        let started = Instant::now();
+        let started = LeaseTime::now();
         let deadline = patience.map(|patience| started + patience);
         match self.shared.permits.try_acquire() {
             Ok(permit) => permit.forget(),
@@ -192,17 +206,17 @@ impl Handle {
 
     async fn wait_for_permit(
         &self,
-        started: Instant,
-        deadline: Option<Instant>,
+        started: LeaseTime,
+        deadline: Option<LeaseTime>,
     ) -> Result<(), Failure> {
         let permit = self.shared.permits.acquire();
         let permit = match deadline {
             None => permit.await,
             Some(deadline) => {
-                timeout_at(deadline, permit)
+                timeout(deadline.left(), permit)
                     .await
                     .map_err(|_| Failure::NoAnswer {
-                        after: started.elapsed(),
+                        after: LeaseTime::now() - started,
                     })?
             }
         };
@@ -224,7 +238,7 @@ impl Drop for Handle {
             let id = self.shared.id;
             self.shared.runtime.spawn(async move {
                 // Best effort: what is not heard here comes by the TTL.
-                if let Err(error) = client.close_session(id).await {
+                if let Err(error) = client.close_session(id, Release::Now).await {
                     tracing::debug!(session = %id, %error, "close after drop failed");
                 }
             });

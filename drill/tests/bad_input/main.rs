@@ -162,7 +162,10 @@ async fn sessions(client: &mut LockServiceClient<Channel>, findings: &mut Findin
         let request = KeepAliveRequest { session_id };
         let what = format!("KeepAlive of session {session_id}");
         findings.check(&what, client.keep_alive(request).await, expected);
-        let request = CloseSessionRequest { session_id };
+        let request = CloseSessionRequest {
+            session_id,
+            at_once: true,
+        };
         let what = format!("CloseSession of session {session_id}");
         findings.check(&what, client.close_session(request).await, expected);
     }

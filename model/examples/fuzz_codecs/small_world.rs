@@ -216,6 +216,8 @@ const fn asker(command: &Command) -> Option<SessionId> {
         | Command::ResumeSession { .. }
         | Command::TouchShard { .. }
         | Command::CheckpointSessions { .. }
+        | Command::ReviveSession { .. }
+        | Command::RevokeSession { .. }
         | Command::EndSession { .. }
         | Command::ShardReleased { .. }
         | Command::AttachSession { .. }

@@ -73,6 +73,8 @@ mod tag {
     pub(super) const RAISE_TOKENS: u8 = 17;
     pub(super) const PROCLAIM: u8 = 18;
     pub(super) const ABORT_WAIT: u8 = 19;
+    pub(super) const REVIVE_SESSION: u8 = 20;
+    pub(super) const REVOKE_SESSION: u8 = 21;
 
     pub(super) const META_FOUND: u8 = 1;
     pub(super) const META_DESCRIBE_NODE: u8 = 2;
@@ -113,6 +115,8 @@ impl Encode for Command {
             Self::CheckpointSessions { remaining } => {
                 put(out, tag::CHECKPOINT_SESSIONS, &[remaining]);
             }
+            Self::ReviveSession { session } => put(out, tag::REVIVE_SESSION, &[session]),
+            Self::RevokeSession { session } => put(out, tag::REVOKE_SESSION, &[session]),
             Self::EndSession { session, reason } => put(out, tag::END_SESSION, &[session, reason]),
             Self::ShardReleased { session, shard } => {
                 put(out, tag::SHARD_RELEASED, &[session, shard]);
@@ -216,6 +220,8 @@ fn encode_lock_command(command: &Command, out: &mut Vec<u8>) {
         | Command::ResumeSession { .. }
         | Command::TouchShard { .. }
         | Command::CheckpointSessions { .. }
+        | Command::ReviveSession { .. }
+        | Command::RevokeSession { .. }
         | Command::EndSession { .. }
         | Command::ShardReleased { .. }
         | Command::AttachSession { .. }
@@ -244,6 +250,12 @@ impl Decode for Command {
             },
             tag::CHECKPOINT_SESSIONS => Self::CheckpointSessions {
                 remaining: Decode::decode_from(input)?,
+            },
+            tag::REVIVE_SESSION => Self::ReviveSession {
+                session: Decode::decode_from(input)?,
+            },
+            tag::REVOKE_SESSION => Self::RevokeSession {
+                session: Decode::decode_from(input)?,
             },
             tag::END_SESSION => Self::EndSession {
                 session: Decode::decode_from(input)?,

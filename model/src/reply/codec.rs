@@ -71,6 +71,10 @@ impl Encode for Reply {
                 out.push(9);
                 revision.encode_into(out);
             }
+            Self::Revoked { lease } => {
+                out.push(10);
+                lease.encode_into(out);
+            }
         }
     }
 }
@@ -102,6 +106,9 @@ impl Decode for Reply {
             },
             9 => Self::Changed {
                 revision: Decode::decode_from(input)?,
+            },
+            10 => Self::Revoked {
+                lease: Decode::decode_from(input)?,
             },
             tag => return Err(DecodeError::UnknownTag { what: "reply", tag }),
         })

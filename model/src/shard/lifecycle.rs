@@ -37,6 +37,7 @@ impl Shard {
             labels,
             opened: self.wall,
             checkpoint: None,
+            revoked: false,
             touched: BTreeSet::new(),
         });
         self.admit(session, role);
@@ -53,7 +54,7 @@ impl Shard {
     }
 
     pub(super) fn resume_session(&mut self, session: SessionId) -> Reply {
-        match self.home(session) {
+        match self.living(session) {
             Err(refusal) => Reply::Refused(refusal),
             Ok(home) => {
                 home.epoch = home.epoch.next();
@@ -78,7 +79,7 @@ impl Shard {
             home: self.id,
             number: self.last_touch.next(),
         };
-        match self.home(session) {
+        match self.living(session) {
             Err(refusal) => Reply::Refused(refusal),
             Ok(home) => {
                 // The home itself releases at once when the session ends.
@@ -106,13 +107,41 @@ impl Shard {
         Reply::Done
     }
 
+    /// Its whole TTL again, for whoever leads next.
+    pub(super) fn revive_session(&mut self, session: SessionId) -> Reply {
+        match self.living(session) {
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(home) => {
+                home.checkpoint = None;
+                Reply::Done
+            }
+        }
+    }
+
+    /// Repeating it changes nothing.
+    pub(super) fn revoke_session(&mut self, session: SessionId) -> Reply {
+        match self.home(session) {
+            Err(Refusal::SessionEnded { .. }) => Reply::Done,
+            Err(refusal) => Reply::Refused(refusal),
+            Ok(home) => {
+                let lease = home.ttl;
+                if !std::mem::replace(&mut home.revoked, true) {
+                    self.effects.push(Effect::SessionRevoked { session });
+                }
+                Reply::Revoked { lease }
+            }
+        }
+    }
+
     /// Ends a session in its home. Repeating it changes nothing.
     pub(super) fn end_session(&mut self, session: SessionId, reason: EndReason) -> Reply {
-        match self.home(session) {
+        let reason = match self.home(session) {
             Err(Refusal::SessionEnded { .. }) => return Reply::Done,
             Err(refusal) => return Reply::Refused(refusal),
-            Ok(_) => {}
-        }
+            // It was closed, and then its time was over.
+            Ok(home) if home.revoked => EndReason::Closed,
+            Ok(_) => reason,
+        };
         let ended = self.now;
         let touch = Touch {
             home: self.id,
@@ -122,6 +151,8 @@ impl Shard {
             if home.touched.is_empty() {
                 self.bury(session, reason, ended, touch);
             } else {
+                let shards = home.touched.iter();
+                self.releases.extend(shards.map(|shard| (*shard, session)));
                 self.sessions.insert(
                     session,
                     Presence::Ending {
@@ -147,6 +178,7 @@ impl Shard {
                 touch,
             }) => {
                 home.touched.remove(&shard);
+                self.releases.remove(&(shard, session));
                 if home.touched.is_empty() {
                     let (reason, ended, touch) = (*reason, *ended, *touch);
                     self.bury(session, reason, ended, touch);
@@ -256,6 +288,16 @@ impl Shard {
             }
             None => Err(Refusal::NoSession { session }),
         }
+    }
+
+    /// The home's part of an open session that was not revoked.
+    fn living(&mut self, session: SessionId) -> Result<&mut Home, Refusal> {
+        let home = self.home(session)?;
+        if home.revoked {
+            let reason = EndReason::Closed;
+            return Err(Refusal::SessionEnded { session, reason });
+        }
+        Ok(home)
     }
 
     /// Drops the waits of an open session, gives back its holds, and removes it.

@@ -77,7 +77,12 @@ impl Decode for Shard {
                 Presence::Ended { until, .. } => {
                     shard.tombstones.insert((*until, *session));
                 }
-                Presence::Ending { .. } => {}
+                Presence::Ending { home, .. } => {
+                    let shards = home.touched.iter();
+                    shard
+                        .releases
+                        .extend(shards.map(|touched| (*touched, *session)));
+                }
             }
         }
         let locks: BTreeMap<LockName, Holds> = Decode::decode_from(input)?;

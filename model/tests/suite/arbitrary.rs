@@ -292,6 +292,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         (session(), shard()).prop_map(|(session, shard)| Command::TouchShard { session, shard }),
         vec((session(), span()), 0..9)
             .prop_map(|remaining| Command::CheckpointSessions { remaining }),
+        session().prop_map(|session| Command::ReviveSession { session }),
+        session().prop_map(|session| Command::RevokeSession { session }),
         (session(), reason()).prop_map(|(session, reason)| Command::EndSession { session, reason }),
         (session(), shard()).prop_map(|(session, shard)| Command::ShardReleased { session, shard }),
         (session(), priority(), time(), touch()).prop_map(|(session, priority, opened, touch)| {
@@ -463,6 +465,7 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
             ttl,
             epoch
         }),
+        span().prop_map(|lease| Reply::Revoked { lease }),
         (touch(), priority(), time()).prop_map(|(touch, priority, opened)| Reply::Touched {
             touch,
             priority,

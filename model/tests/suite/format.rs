@@ -325,6 +325,8 @@ fn every_command() -> Batch {
         Command::CheckpointSessions {
             remaining: vec![(session, Millis(7))],
         },
+        Command::ReviveSession { session },
+        Command::RevokeSession { session },
         Command::EndSession { session, reason },
         Command::ShardReleased { session, shard },
         Command::AttachSession {

@@ -684,6 +684,7 @@ fn complete(effect: &Effect) -> Option<(SessionId, Serial, Reply)> {
             reply,
         } => Some((*session, *serial, reply.clone())),
         Effect::SessionAlive { .. }
+        | Effect::SessionRevoked { .. }
         | Effect::SessionEnding { .. }
         | Effect::NextWaitDeadline(_) => None,
     }

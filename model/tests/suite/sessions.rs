@@ -74,7 +74,8 @@ fn a_session_is_opened_and_resumed_at_home() {
             session,
             ttl,
             epoch,
-            checkpoint
+            checkpoint,
+            revoked: false,
         })
     );
     let epoch = SessionEpoch(2);
@@ -101,7 +102,8 @@ fn a_session_is_opened_and_resumed_at_home() {
             session,
             ttl,
             epoch,
-            checkpoint: None
+            checkpoint: None,
+            revoked: false,
         })
     );
     let nobody = Command::ResumeSession { session: FAR };
@@ -202,6 +204,104 @@ fn the_home_waits_for_the_touched_shards() {
             ..Counts::default()
         }
     );
+}
+
+/// A keep-alive after a checkpoint gives the whole TTL again, and is told of an end.
+#[test]
+fn a_session_is_revived_while_it_is_there() {
+    let mut world = World::new();
+    let left = |world: &World| world.shard.home_sessions().next().unwrap().checkpoint;
+    let remaining = vec![(A, Millis(7))];
+    world.reply(Command::CheckpointSessions { remaining });
+    assert_eq!(left(&world), Some(Millis(7)));
+    let revive = Command::ReviveSession { session: A };
+    assert_eq!(world.reply(revive.clone()), Reply::Done);
+    assert_eq!(left(&world), None);
+    world.apply(end(A));
+    assert_eq!(world.reply(revive), ended(EndReason::Closed, A));
+    let nobody = Command::ReviveSession { session: FAR };
+    let none = Reply::Refused(Refusal::NoSession { session: FAR });
+    assert_eq!(world.reply(nobody), none);
+}
+
+/// A revoked session keeps what it holds until its time is over, and gets no more time.
+#[test]
+fn a_revoked_session_lives_its_lease_out() {
+    let mut world = World::new();
+    world.take(A, "l", X);
+    world.blocks(acquire(request(B, 1), &[("l", X)], Wait::Forever));
+    let session = A;
+    let revoke = Command::RevokeSession { session };
+    let (outcome, effects) = world.apply(revoke.clone());
+    let lease = Millis(10_000);
+    assert_eq!(outcome, done(Reply::Revoked { lease }));
+    assert_eq!(effects, [Effect::SessionRevoked { session }]);
+    let again = world.reply(revoke);
+    assert_eq!(again, Reply::Revoked { lease }, "again, without effects");
+    let closed = ended(EndReason::Closed, A);
+    let others = [
+        Command::ResumeSession { session },
+        Command::ReviveSession { session },
+        Command::TouchShard {
+            session,
+            shard: OTHER,
+        },
+    ];
+    for command in others {
+        assert_eq!(world.reply(command), closed);
+    }
+    assert!(world.shard.home_sessions().next().unwrap().revoked);
+    assert!(world.shard.end_of(A).is_some() && world.shard.end_of(B).is_none());
+    let expire = Command::EndSession {
+        session,
+        reason: EndReason::Expired,
+    };
+    let (_, effects) = world.apply(expire);
+    let reason = EndReason::Closed;
+    let expected = [
+        Effect::SessionEnding { session, reason },
+        completed(B, 1, granted("l", X, 2, 1)),
+    ];
+    assert_eq!(effects, expected);
+}
+
+/// What a shard is yet to release is told apart from what others are, so that one that does not answer holds
+/// up none of them; also after a restart.
+#[test]
+fn releases_are_listed_by_shard() {
+    let mut world = World::new();
+    let third = ShardId(3);
+    for (session, shards) in [(A, vec![OTHER, third]), (B, vec![OTHER]), (C, vec![OTHER])] {
+        for shard in shards {
+            world.reply(Command::TouchShard { session, shard });
+        }
+        world.apply(end(session));
+    }
+    let listed = |world: &World, skipped: &[ShardId], limit| {
+        let skipped = skipped.iter().copied().collect();
+        let due = world.shard.releases(&skipped, limit);
+        let sessions = |ending: Vec<EndingSession>| ending.iter().map(|e| e.session).collect();
+        due.into_iter()
+            .map(|(shard, ending)| (shard, sessions(ending)))
+            .collect::<Vec<(ShardId, Vec<SessionId>)>>()
+    };
+    let all = [(OTHER, vec![A, B, C]), (third, vec![A])];
+    assert_eq!(listed(&world, &[], 9), all);
+    assert_eq!(
+        listed(&world, &[], 2),
+        [(OTHER, vec![A, B]), (third, vec![A])]
+    );
+    assert_eq!(listed(&world, &[OTHER], 9), [(third, vec![A])]);
+    let bytes = Machine::Data(world.shard.clone()).snapshot();
+    let Machine::Data(restored) = Machine::restore(&bytes).unwrap() else {
+        panic!("another kind of machine");
+    };
+    world.shard = restored;
+    assert_eq!(listed(&world, &[], 9), all);
+    let released = |session, shard| Command::ShardReleased { session, shard };
+    world.reply(released(A, third));
+    world.reply(released(B, OTHER));
+    assert_eq!(listed(&world, &[], 9), [(OTHER, vec![A, C])]);
 }
 
 /// A session of another home acts only between its attach and its detach.

@@ -169,6 +169,7 @@ pub async fn restore(router: &Router, parts: Incoming) -> Result<pb::RestoreResp
             Reply::Refused(refusal) => return Err(Fault::from(refusal).into()),
             other @ (Reply::Session { .. }
             | Reply::Touched { .. }
+            | Reply::Revoked { .. }
             | Reply::Granted(_)
             | Reply::Released { .. }
             | Reply::Downgraded { .. }

@@ -103,15 +103,22 @@ impl LockService for LockServer {
         &self,
         request: Request<pb::CloseSessionRequest>,
     ) -> Result<Response<pb::CloseSessionResponse>, Status> {
-        let session = session_id(request.into_inner().session_id)?;
+        let request = request.into_inner();
+        let session = session_id(request.session_id)?;
         let router = self.router()?;
         let home = router.directory().home_of(session);
-        let command = Command::EndSession {
-            session,
-            reason: EndReason::Closed,
+        let command = if request.at_once {
+            let reason = EndReason::Closed;
+            Command::EndSession { session, reason }
+        } else {
+            Command::RevokeSession { session }
         };
         match router.command(home, command).await.map_err(Fault::from)? {
-            Reply::Done => Ok(Response::new(pb::CloseSessionResponse {})),
+            Reply::Done => Ok(Response::new(pb::CloseSessionResponse { lease_ms: 0 })),
+            Reply::Revoked { lease } => {
+                let lease_ms = lease.0;
+                Ok(Response::new(pb::CloseSessionResponse { lease_ms }))
+            }
             Reply::Refused(refusal) => Err(Fault::from(refusal).into()),
             other => Err(Fault::from(unexpected(&other)).into()),
         }

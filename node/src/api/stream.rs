@@ -4,12 +4,12 @@
 //! come. A stream that ends takes nothing with it: what was blocked stays blocked, and its answer
 //! is given to whoever repeats the operation.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Future, StreamExt as _, stream::FuturesUnordered};
 use lockstep_model::{Command, Reply, Serial, SessionId, ShardId, command::RequestId};
 use lockstep_proto::lock::v1 as pb;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -21,6 +21,9 @@ use crate::router::{RouteError, Router, unexpected};
 const MAX_PENDING: usize = 4_096;
 /// Answers that wait for the connection.
 const ANSWERS_AHEAD: usize = 256;
+
+/// Pause before the home's leader is asked anew to tell of the session's end.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 type Pending = Pin<Box<dyn Future<Output = Event> + Send>>;
 
@@ -76,7 +79,10 @@ impl SessionStream {
         let Some(session) = self.attach().await? else {
             return Ok(());
         };
+        let ended = end(Arc::clone(&self.router), session);
+        tokio::pin!(ended);
         loop {
+            let live = self.open || !self.pending.is_empty();
             tokio::select! {
                 message = self.requests.message(), if self.open => match message {
                     Ok(Some(message)) => self.take(session, message)?,
@@ -86,19 +92,23 @@ impl SessionStream {
                 },
                 Some(event) = self.pending.next() => match event {
                     Event::Answer(response) => if !self.answer(response).await { return Ok(()) },
-                    Event::Ended(fault) => {
-                        let ended = pb::SessionEnded {
-                            reason: fault.reason.to_owned(),
-                            message: fault.message,
-                        };
-                        self.answer(pb::session_response::Response::Ended(ended)).await;
-                        return Ok(());
-                    }
+                    Event::Ended(fault) => return self.say_ended(fault).await,
                     Event::Nothing => {}
                 },
+                fault = &mut ended, if live => return self.say_ended(fault).await,
                 else => return Ok(()),
             }
         }
+    }
+
+    async fn say_ended(&mut self, fault: Fault) -> Result<(), Status> {
+        let ended = pb::SessionEnded {
+            reason: fault.reason.to_owned(),
+            message: fault.message,
+        };
+        self.answer(pb::session_response::Response::Ended(ended))
+            .await;
+        Ok(())
     }
 
     async fn answer(&mut self, response: pb::session_response::Response) -> bool {
@@ -201,6 +211,20 @@ impl SessionStream {
 /// The refusal of bytes that are no message; none if the connection failed.
 fn undecodable(status: &Status) -> Option<Status> {
     Fault::undecodable(status.message()).map(Status::from)
+}
+
+/// Returns when the session is over, so that its client hears of it in a round trip, and not by its next
+/// keep-alive.
+async fn end(router: Arc<Router>, session: SessionId) -> Fault {
+    loop {
+        match router.await_end(session).await {
+            Ok(refusal) => return refusal.into(),
+            Err(error) => {
+                tracing::debug!(%session, %error, "the session's end is not waited for now");
+                sleep(ASK_AGAIN).await;
+            }
+        }
+    }
 }
 
 async fn keep(router: Arc<Router>, session: SessionId, nonce: u64) -> Event {

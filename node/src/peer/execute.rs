@@ -182,6 +182,7 @@ fn encode(id: u64, call: &Call) -> pb::ExecuteRequest {
         Request::Command(command) => Wire::Command(command.encode().into()),
         Request::Query(query) => Wire::Query(query.encode().into()),
         Request::KeepAlive(session) => Wire::KeepAlive(session.0),
+        Request::AwaitEnd(session) => Wire::AwaitEnd(session.0),
     };
     pb::ExecuteRequest {
         id,

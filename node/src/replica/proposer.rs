@@ -53,6 +53,19 @@ struct Proposal {
     answer: Answer,
 }
 
+/// A command that has its place in the log's order.
+pub struct Enqueued(oneshot::Receiver<Result<Reply, RequestError>>);
+
+impl Enqueued {
+    /// Waits for the reply.
+    ///
+    /// # Errors
+    /// As [`Proposer::propose`].
+    pub async fn wait(self) -> Result<Reply, RequestError> {
+        self.0.await.unwrap_or(Err(RequestError::UnknownOutcome))
+    }
+}
+
 /// The queue of one shard.
 #[derive(Clone)]
 pub struct Proposer {
@@ -108,9 +121,17 @@ impl Proposer {
     /// # Errors
     /// If this replica does not lead, loses the lead, or has too much queued.
     pub async fn propose(&self, command: Command) -> Result<Reply, RequestError> {
+        self.enqueue(command)?.wait().await
+    }
+
+    /// Takes its place in the order of commands, now; whoever wants to know waits for the answer.
+    ///
+    /// # Errors
+    /// If too much is queued, or this replica is being closed.
+    pub fn enqueue(&self, command: Command) -> Result<Enqueued, RequestError> {
         let (answer, answered) = oneshot::channel();
         match self.queue.try_send(Proposal { command, answer }) {
-            Ok(()) => answered.await.unwrap_or(Err(RequestError::UnknownOutcome)),
+            Ok(()) => Ok(Enqueued(answered)),
             Err(mpsc::error::TrySendError::Full(_)) => {
                 metrics::get().refused("shard_queue_full");
                 Err(RequestError::Busy)
@@ -276,6 +297,8 @@ fn weight(command: &Command) -> usize {
         | Command::Downgrade { name, .. } => name.as_str().len(),
         Command::Meta(_) => MAX_BATCH_BYTES,
         Command::ResumeSession { .. }
+        | Command::ReviveSession { .. }
+        | Command::RevokeSession { .. }
         | Command::TouchShard { .. }
         | Command::EndSession { .. }
         | Command::ShardReleased { .. }
@@ -297,6 +320,8 @@ fn blocking(command: &Command) -> Option<Key> {
         | Command::ResumeSession { .. }
         | Command::TouchShard { .. }
         | Command::CheckpointSessions { .. }
+        | Command::ReviveSession { .. }
+        | Command::RevokeSession { .. }
         | Command::EndSession { .. }
         | Command::ShardReleased { .. }
         | Command::AttachSession { .. }

@@ -1,17 +1,17 @@
 //! Releases ended sessions in the other shards that they touched.
 //!
-//! Invariant: the home keeps an ended session until every touched shard has confirmed its release;
-//! releasing is idempotent and repeated until then, by whoever leads the home.
+//! Invariants: the home keeps an ended session until every touched shard has confirmed its release;
+//! releasing is idempotent and repeated until then, by whoever leads the home. Each of those shards is told in
+//! rounds of its own, so one that does not answer holds up none of the others.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
 };
 
 use futures::{StreamExt as _, stream};
-use lockstep_model::{
-    Command, Machine, Reply, SessionId, ShardId, command::EndReason, session::Touch,
-};
+use lockstep_model::{Command, Machine, Reply, ShardId, session::EndingSession};
+use parking_lot::Mutex;
 
 use super::Replica;
 use crate::{
@@ -19,16 +19,17 @@ use crate::{
     router::Router,
 };
 
-/// Releases under way at once.
+/// Releases by one shard that are under way at once.
 const MAX_AT_ONCE: usize = 64;
-/// Releases started in one round; the rest come in the next.
-const MAX_PER_ROUND: usize = 4_096;
+/// Releases by one shard that are started in one round; the rest come in the next.
+const MAX_PER_ROUND: usize = 1_024;
 
 /// The releasing side of one home.
 pub struct Reaper {
     replica: Arc<Replica>,
     router: Arc<Router>,
-    busy: Arc<AtomicBool>,
+    /// The shards of which a round is under way.
+    busy: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 impl Reaper {
@@ -38,55 +39,62 @@ impl Reaper {
         Self {
             replica,
             router,
-            busy: Arc::new(AtomicBool::new(false)),
+            busy: Arc::default(),
         }
     }
 
-    /// Starts a round if there is something to release and none is under way.
+    /// Starts a round for each shard that has something to release and of which none is under way.
     pub fn wake(&self) {
-        let due = due(&self.replica);
-        if due.is_empty() || self.busy.swap(true, Ordering::AcqRel) {
-            return;
+        let busy = self.busy.lock().clone();
+        let due = match &*self.replica.machine.read() {
+            Machine::Data(shard) => shard.releases(&busy, MAX_PER_ROUND),
+            Machine::Meta(_) => Vec::new(),
+        };
+        for (shard, sessions) in due {
+            self.busy.lock().insert(shard);
+            let round = Round {
+                shard,
+                busy: Arc::downgrade(&self.busy),
+            };
+            let (replica, router) = (Arc::clone(&self.replica), Arc::clone(&self.router));
+            tokio::spawn(async move {
+                let released = stream::iter(sessions)
+                    .map(|session| release(&replica, &router, session, shard))
+                    .buffer_unordered(MAX_AT_ONCE)
+                    .fold(false, async |any, done| any || done)
+                    .await;
+                drop(round);
+                // There may be more; what was not done comes again at the next tick.
+                if released {
+                    replica.clock.changed.notify_one();
+                }
+            });
         }
-        let replica = Arc::clone(&self.replica);
-        let router = Arc::clone(&self.router);
-        let busy = Arc::clone(&self.busy);
-        tokio::spawn(async move {
-            stream::iter(due)
-                .for_each_concurrent(MAX_AT_ONCE, |(session, reason, touch, shard)| {
-                    release(&replica, &router, session, reason, touch, shard)
-                })
-                .await;
-            busy.store(false, Ordering::Release);
-        });
     }
 }
 
-fn due(replica: &Replica) -> Vec<(SessionId, EndReason, Touch, ShardId)> {
-    match &*replica.machine.read() {
-        Machine::Data(shard) => shard
-            .ending()
-            .into_iter()
-            .flat_map(|ending| {
-                ending
-                    .shards
-                    .into_iter()
-                    .map(move |shard| (ending.session, ending.reason, ending.touch, shard))
-            })
-            .take(MAX_PER_ROUND)
-            .collect(),
-        Machine::Meta(_) => Vec::new(),
-    }
-}
-
-async fn release(
-    replica: &Replica,
-    router: &Router,
-    session: SessionId,
-    reason: EndReason,
-    touch: Touch,
+/// A round that is under way.
+struct Round {
     shard: ShardId,
-) {
+    busy: Weak<Mutex<BTreeSet<ShardId>>>,
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if let Some(busy) = self.busy.upgrade() {
+            busy.lock().remove(&self.shard);
+        }
+    }
+}
+
+/// True if the home has recorded it.
+async fn release(replica: &Replica, router: &Router, ended: EndingSession, shard: ShardId) -> bool {
+    let EndingSession {
+        session,
+        reason,
+        touch,
+        shards: _,
+    } = ended;
     let detach = Command::DetachSession {
         session,
         reason,
@@ -95,11 +103,15 @@ async fn release(
     match router.execute(shard, Request::Command(detach)).await {
         Ok(Response::Reply(Reply::Done)) => {
             let released = Command::ShardReleased { session, shard };
-            if let Err(error) = replica.execute(Request::Command(released)).await {
-                tracing::debug!(%session, %shard, %error, "release not recorded; it comes again");
+            match replica.execute(Request::Command(released)).await {
+                Ok(_) => return true,
+                Err(error) => {
+                    tracing::debug!(%session, %shard, %error, "release not recorded; it comes again");
+                }
             }
         }
         Ok(other) => tracing::error!(%session, %shard, ?other, "a release was refused"),
         Err(error) => tracing::debug!(%session, %shard, %error, "release not done; it comes again"),
     }
+    false
 }

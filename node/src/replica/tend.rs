@@ -41,13 +41,16 @@ pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: Cancellation
     let waits = WaitExpiry::default();
     loop {
         let over = waits.next(&replica, lead);
-        tokio::select! {
+        let wake = tokio::select! {
             () = stop.cancelled() => return,
-            () = over => {}
-            changed = metrics.changed() => if changed.is_err() { return },
-            _ = ticks.tick() => {}
-            () = replica.clock.changed.notified() => {}
-        }
+            () = over => Wake::Deadline,
+            changed = metrics.changed() => {
+                if changed.is_err() { return }
+                Wake::Raft
+            }
+            _ = ticks.tick() => Wake::Tick,
+            () = replica.clock.changed.notified() => Wake::Changed,
+        };
         let (state, leader) = {
             let seen = metrics.borrow_watched();
             (seen.state, seen.current_leader)
@@ -60,9 +63,20 @@ pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: Cancellation
         lead = match (lead, leads) {
             (Lead::Follows, true) => begin(&replica).await,
             (Lead::Leads, true) => {
-                waits.expire(&replica);
-                chores(&replica);
-                reaper.wake();
+                match wake {
+                    // With every batch: nothing may be done here that grows with what the shard holds.
+                    Wake::Raft => {}
+                    Wake::Deadline => waits.expire(&replica),
+                    Wake::Changed => {
+                        waits.expire(&replica);
+                        reaper.wake();
+                    }
+                    Wake::Tick => {
+                        waits.expire(&replica);
+                        look_after_sessions(&replica);
+                        reaper.wake();
+                    }
+                }
                 Lead::Leads
             }
             (Lead::Leads, false) => {
@@ -74,6 +88,19 @@ pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: Cancellation
             (Lead::Follows, false) => Lead::Follows,
         };
     }
+}
+
+/// What there is to look at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wake {
+    /// The earliest deadline of a wait has come.
+    Deadline,
+    /// What Raft says of the replica has changed.
+    Raft,
+    /// A moment has passed.
+    Tick,
+    /// The earliest deadline of a wait has changed, or a session has ended.
+    Changed,
 }
 
 /// Whether the leader's chores have begun.
@@ -93,6 +120,7 @@ async fn begin(replica: &Replica) -> Lead {
             session: session.session,
             ttl: session.ttl,
             left: session.checkpoint,
+            revoked: session.revoked,
         });
         replica.clock.start(sessions, Instant::now());
     }
@@ -152,25 +180,19 @@ fn follow_tables(replica: &Replica, directory: &Directory) {
     }
 }
 
-fn chores(replica: &Arc<Replica>) {
-    let due = replica.clock.tick(Instant::now());
-    if !due.checkpoint.is_empty() {
-        spawn_command(
-            replica,
-            Command::CheckpointSessions {
-                remaining: due.checkpoint,
-            },
-        );
-    }
-    if !due.expired.is_empty() {
+/// Ends what is over, and writes down what is silent: in the order in which the clock decides.
+fn look_after_sessions(replica: &Arc<Replica>) {
+    let write_down = |remaining| {
+        let checkpoint = Command::CheckpointSessions { remaining };
+        if let Err(error) = replica.proposer.enqueue(checkpoint) {
+            tracing::debug!(shard = %replica.shard, %error, "checkpoint not written; the next one is");
+        }
+    };
+    let expired = replica.clock.tick(Instant::now(), write_down);
+    if !expired.is_empty() {
         let replica = Arc::clone(replica);
-        tokio::spawn(async move { expire(&replica, due.expired).await });
+        tokio::spawn(async move { expire(&replica, expired).await });
     }
-}
-
-fn spawn_command(replica: &Arc<Replica>, command: Command) {
-    let replica = Arc::clone(replica);
-    tokio::spawn(async move { propose(&replica, command).await });
 }
 
 async fn propose(replica: &Replica, command: Command) {

@@ -41,9 +41,18 @@ pub struct KeepAliveResponse {
 pub struct CloseSessionRequest {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
+    /// True: what the session holds goes on at once. Right for the session's own client, which has stopped using
+    /// it; anybody else makes two holders of a lock for as long as the client has not heard of it. False: the
+    /// client is told, the session gets no more time, and ends when its lease is over.
+    #[prost(bool, tag = "2")]
+    pub at_once: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct CloseSessionResponse {}
+pub struct CloseSessionResponse {
+    /// How much longer the session may hold what it holds, at most, in milliseconds; 0 if it is over.
+    #[prost(uint64, tag = "1")]
+    pub lease_ms: u64,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListSessionsRequest {
     /// At most this many: 1 to 1,000. 0 means 100.

@@ -237,7 +237,7 @@ pub struct ExecuteRequest {
     /// Set in the first message of a stream.
     #[prost(message, optional, tag = "6")]
     pub to: ::core::option::Option<Addressee>,
-    #[prost(oneof = "execute_request::Request", tags = "3, 4, 5")]
+    #[prost(oneof = "execute_request::Request", tags = "3, 4, 5, 7")]
     pub request: ::core::option::Option<execute_request::Request>,
 }
 /// Nested message and enum types in `ExecuteRequest`.
@@ -253,6 +253,9 @@ pub mod execute_request {
         /// Extends this session.
         #[prost(uint64, tag = "5")]
         KeepAlive(u64),
+        /// Answered when this session is over, or revoked.
+        #[prost(uint64, tag = "7")]
+        AwaitEnd(u64),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

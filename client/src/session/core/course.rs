@@ -8,15 +8,13 @@ use lockstep_proto::lock::v1::{
     CancelOperation, Grants, Operation, OperationResult, ReleaseOperation,
     operation_result::Result as Answer, session_request::Request,
 };
-use tokio::{
-    sync::{SemaphorePermit, TryAcquireError},
-    time::Instant,
-};
+use tokio::sync::{SemaphorePermit, TryAcquireError};
 
 use super::{Core, Submission};
 use crate::{
     backoff,
     error::{Disposition, Failure, Reason, ServerError},
+    lease_time::LeaseTime,
     placement::Key,
     session::{
         Loss,
@@ -31,7 +29,7 @@ const FAILURES_BEFORE_DETOUR: u32 = 3;
 
 impl Core {
     /// Puts an operation on the stream where it belongs, or sets the time to try again.
-    pub(super) fn dispatch(&mut self, serial: u64, now: Instant) {
+    pub(super) fn dispatch(&mut self, serial: u64, now: LeaseTime) {
         let acked_below = self.pending.keys().next().copied().unwrap_or(serial);
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
@@ -75,7 +73,7 @@ impl Core {
     }
 
     /// A timer of an operation is due.
-    pub(super) fn timer(&mut self, serial: u64, now: Instant) {
+    pub(super) fn timer(&mut self, serial: u64, now: LeaseTime) {
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
@@ -100,7 +98,7 @@ impl Core {
     }
 
     /// Nobody waits for an operation any longer; it is brought to an end that leaves nothing held.
-    pub(super) fn detach(&mut self, serial: u64, now: Instant) {
+    pub(super) fn detach(&mut self, serial: u64, now: LeaseTime) {
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
@@ -118,7 +116,7 @@ impl Core {
     }
 
     /// Gives up a wait. Nothing else can be given up.
-    pub(super) fn cancel_pending(&mut self, serial: u64, now: Instant) {
+    pub(super) fn cancel_pending(&mut self, serial: u64, now: LeaseTime) {
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
@@ -137,7 +135,7 @@ impl Core {
     }
 
     /// Sends the cancellation of an operation that is on a stream, and sets the time to repeat it.
-    fn send_cancel(&mut self, serial: u64, now: Instant) {
+    fn send_cancel(&mut self, serial: u64, now: LeaseTime) {
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
@@ -151,7 +149,7 @@ impl Core {
     }
 
     /// An answer came. It counts whichever stream it came on: serials are unique.
-    pub(super) fn answer(&mut self, link: LinkId, result: OperationResult, now: Instant) {
+    pub(super) fn answer(&mut self, link: LinkId, result: OperationResult, now: LeaseTime) {
         let serial = result.serial;
         let outcome = match result.result {
             Some(Answer::Error(error)) => {
@@ -197,7 +195,7 @@ impl Core {
     }
 
     /// The same operation again, after a pause; unless it has moved to another stream since.
-    pub(super) fn retry(&mut self, link: LinkId, serial: u64, error: &ServerError, now: Instant) {
+    pub(super) fn retry(&mut self, link: LinkId, serial: u64, error: &ServerError, now: LeaseTime) {
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
@@ -225,7 +223,7 @@ impl Core {
     }
 
     /// Takes an operation out. A release that waits takes its place.
-    fn take(&mut self, serial: u64, now: Instant) -> Option<Pending> {
+    fn take(&mut self, serial: u64, now: LeaseTime) -> Option<Pending> {
         let pending = self.pending.remove(&serial)?;
         if let Some(at) = pending.timer {
             self.timers.remove(&(at, serial));
@@ -238,13 +236,13 @@ impl Core {
     }
 
     /// Releases what a hold has become by an upgrade or a downgrade.
-    pub(super) fn release_changed(&mut self, outcome: Option<Outcome>, hold: Hold, now: Instant) {
+    pub(super) fn release_changed(&mut self, outcome: Option<Outcome>, hold: Hold, now: LeaseTime) {
         let token = changed_token(outcome.as_ref()).unwrap_or(hold.token);
         self.release(Hold { token, ..hold }, now);
     }
 
     /// Releases all that was granted. Who has passed a barrier holds nothing.
-    pub(super) fn release_all(&mut self, grants: Grants, now: Instant) {
+    pub(super) fn release_all(&mut self, grants: Grants, now: LeaseTime) {
         for grant in grants.grants.into_iter().filter(|grant| grant.holds > 0) {
             // The server does not grant what is no lock.
             if let Ok(name) = LockName::new(&grant.name) {
@@ -255,7 +253,7 @@ impl Core {
     }
 
     /// Releases a hold, now or as soon as there is room.
-    pub(super) fn release(&mut self, hold: Hold, now: Instant) {
+    pub(super) fn release(&mut self, hold: Hold, now: LeaseTime) {
         let permit = self.permits.try_acquire().map(SemaphorePermit::forget);
         match permit {
             Ok(()) => self.start_release(&hold, now),
@@ -265,7 +263,7 @@ impl Core {
         }
     }
 
-    fn start_release(&mut self, hold: &Hold, now: Instant) {
+    fn start_release(&mut self, hold: &Hold, now: LeaseTime) {
         let release = ReleaseOperation {
             name: hold.name.as_str().to_owned(),
             token: hold.token.0,

@@ -122,6 +122,7 @@ impl Encode for Home {
             labels,
             opened,
             checkpoint,
+            revoked,
             touched,
         } = self;
         ttl.encode_into(out);
@@ -130,6 +131,7 @@ impl Encode for Home {
         labels.encode_into(out);
         opened.encode_into(out);
         checkpoint.encode_into(out);
+        revoked.encode_into(out);
         touched
             .iter()
             .copied()
@@ -147,6 +149,7 @@ impl Decode for Home {
             labels: Labels::decode_from(input)?,
             opened: Decode::decode_from(input)?,
             checkpoint: Decode::decode_from(input)?,
+            revoked: Decode::decode_from(input)?,
             touched: touched(input)?,
         })
     }
