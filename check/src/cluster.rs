@@ -32,9 +32,9 @@ use crate::{
 
 /// By how much a wall clock is set wrong.
 const HOUR: Millis = Millis(3_600_000);
-/// How often a session's touch of a shard is recorded: once for the first attach, once for one that has
-/// to be asked for again, and once more.
-const TOUCHES: usize = 3;
+/// How often a session's touch of a shard is recorded: once for the first attach, and once for one that has
+/// to be asked for again.
+const TOUCHES: usize = 2;
 
 /// A shard, its leader, and who led it before.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -72,6 +72,7 @@ fn victims<'a>(seen: &Seen<'a>) -> impl Iterator<Item = (SessionId, Serial)> + '
         } => Some((*session, *serial)),
         Effect::Complete { .. }
         | Effect::SessionAlive { .. }
+        | Effect::SessionRevoked { .. }
         | Effect::SessionEnding { .. }
         | Effect::NextWaitDeadline(_) => None,
     })

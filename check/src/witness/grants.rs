@@ -56,6 +56,7 @@ impl Witness {
                 | Reply::Released { .. }
                 | Reply::Downgraded { .. }
                 | Reply::Refused(_)
+                | Reply::Revoked { .. }
                 | Reply::Joined { .. }
                 | Reply::Changed { .. } => {}
             }
@@ -118,6 +119,7 @@ fn completed<'a>(seen: &Seen<'a>) -> impl Iterator<Item = (SessionId, Serial, &'
             reply,
         } => Some((*session, *serial, reply)),
         Effect::SessionAlive { .. }
+        | Effect::SessionRevoked { .. }
         | Effect::SessionEnding { .. }
         | Effect::NextWaitDeadline(_) => None,
     })
