@@ -4,9 +4,11 @@
 //! Invariant: only dereference, apply and status talk to anybody; the steps between are functions.
 //! Nothing is touched for a spec that is not valid, or of a cluster that is paused.
 
+mod absences;
 pub mod apply;
 pub mod build;
 pub mod dereference;
+mod machines;
 pub mod observed;
 pub mod plan;
 pub mod status;
@@ -33,6 +35,7 @@ use crate::{
     crd::v1alpha1::{ConditionKind, SyncCluster, SyncClusterStatus},
     sentinel::Watched,
 };
+pub use absences::Absences;
 use build::MANAGER;
 use plan::{Plan, Step};
 use status::Outcome;
@@ -113,9 +116,10 @@ async fn steps(
 ) -> Result<Requeue, ReconcileError> {
     if cluster.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it, by its owner references.
+        context.absences.forget(&ObjectRef::from_obj(&*cluster));
         return Ok(Requeue::await_change());
     }
-    let seen = dereference::dereference(&context.client, &cluster);
+    let seen = dereference::dereference(&context.client, &cluster, &context.absences);
     let seen = match seen.instrument(info_span!("dereference")).await {
         Ok(seen) => seen,
         Err(dereference::DereferenceError::Foreign { kind, name }) => {

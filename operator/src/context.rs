@@ -14,7 +14,10 @@ use kube::{
 use parking_lot::Mutex;
 
 use crate::{
-    cluster::build::{BudgetVersion, Served},
+    cluster::{
+        Absences,
+        build::{BudgetVersion, Served},
+    },
     crd::v1alpha1::SyncCluster,
     metrics::Metrics,
     sentinel::Sentinel,
@@ -33,6 +36,8 @@ pub struct Context {
     pub default_image: String,
     /// What is counted.
     pub metrics: &'static Metrics,
+    /// How long machines have been away.
+    pub absences: Absences,
     /// Watches the members.
     pub sentinel: Sentinel,
     served: Mutex<Served>,
@@ -55,6 +60,7 @@ impl Context {
             recorder,
             default_image,
             metrics: crate::metrics::get(),
+            absences: Absences::default(),
             sentinel,
             served: Mutex::new(served),
             is_stale_definition_known: AtomicBool::new(false),

@@ -49,6 +49,8 @@ pub const MANAGER: &str = "lockstep-operator";
 pub const SHARDS_ANNOTATION: &str = "lockstep.dev/shards";
 /// On a StatefulSet: the replication factor that the cluster was made with.
 pub const REPLICATION_FACTOR_ANNOTATION: &str = "lockstep.dev/replication-factor";
+/// On a StatefulSet: see [`super::observed::Set::recorded`].
+pub const REPLICAS_ANNOTATION: &str = "lockstep.dev/replicas";
 /// On a StatefulSet: see [`super::observed::Set::leaving`].
 pub const LEAVING_ANNOTATION: &str = "lockstep.dev/leaving";
 /// On a claim: see [`super::observed::Claim::node_id`].

@@ -4,7 +4,7 @@
 //! a cache, because volumes are deleted by it. Pods are read before volumes, so that every pod that is
 //! seen has had its volume asked for.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
     api::{
@@ -14,13 +14,18 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
-use kube::{Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta};
+use kube::{
+    Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta,
+    runtime::reflector::ObjectRef,
+};
 
 use super::{
+    absences::Absences,
     build::{
-        LEAVING_ANNOTATION, NODE_ID_ANNOTATION, REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION,
-        VOLUME, peers_name, selector,
+        CONTAINER, LEAVING_ANNOTATION, NODE_ID_ANNOTATION, REPLICAS_ANNOTATION,
+        REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, VOLUME, peers_name, selector,
     },
+    machines,
     observed::{Claim, Observed, Pod, PodPhase, Set},
     validate::{Founded, bytes},
 };
@@ -91,6 +96,7 @@ fn unreadable(what: &'static str) -> impl Fn(kube::Error) -> DereferenceError {
 pub async fn dereference(
     client: &Client,
     cluster: &SyncCluster,
+    absences: &Absences,
 ) -> Result<Dereferenced, DereferenceError> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
@@ -113,10 +119,27 @@ pub async fn dereference(
     let (pods, claims) = belongings(client, &namespace, &name).await?;
     let addresses = addresses(&pods, &name);
     let members = members::ask(&addresses, &name).await;
-    let now = Timestamp::now();
     let claim_prefix = format!("{VOLUME}-{name}");
     let claim_ordinal =
         |claim: &PersistentVolumeClaim| members::ordinal(&claim.name_any(), &claim_prefix);
+    let by_ordinal: BTreeMap<u32, &KubePod> = pods
+        .iter()
+        .filter_map(|pod| Some((members::ordinal(&pod.name_any(), &name)?, pod)))
+        .collect();
+    let volumes: BTreeMap<u32, &PersistentVolumeClaim> = claims
+        .iter()
+        .filter_map(|claim| Some((claim_ordinal(claim)?, claim)))
+        .collect();
+    let away = machines::away(client, &by_ordinal, &volumes).await;
+    let volume_uids = volumes
+        .iter()
+        .filter_map(|(ordinal, claim)| Some((*ordinal, claim.metadata.uid.clone()?)));
+    let away = absences.count(
+        &ObjectRef::from_obj(cluster),
+        &by_ordinal.keys().copied().collect(),
+        &volume_uids.collect(),
+        &away,
+    );
     Ok(Dereferenced {
         founded: set.as_ref().map(founded),
         set_uid: set.as_ref().and_then(|set| set.metadata.uid.clone()),
@@ -127,18 +150,10 @@ pub async fn dereference(
             .collect(),
         observed: Observed {
             set: set.as_ref().map(observe_set),
-            pods: pods
+            pods: observe_pods(&by_ordinal, &away),
+            claims: volumes
                 .iter()
-                .filter_map(|pod| {
-                    Some((
-                        members::ordinal(&pod.name_any(), &name)?,
-                        observe_pod(pod, now),
-                    ))
-                })
-                .collect(),
-            claims: claims
-                .iter()
-                .filter_map(|claim| Some((claim_ordinal(claim)?, observe_claim(claim))))
+                .map(|(ordinal, claim)| (*ordinal, observe_claim(claim)))
                 .collect(),
             members,
         },
@@ -252,6 +267,7 @@ fn observe_set(set: &StatefulSet) -> Set {
         replicas: spec
             .and_then(|spec| u32::try_from(spec.replicas?).ok())
             .unwrap_or(0),
+        recorded: annotated(set, REPLICAS_ANNOTATION),
         revision: status
             .and_then(|status| status.update_revision.clone())
             .unwrap_or_default(),
@@ -279,7 +295,19 @@ fn observe_claim(claim: &PersistentVolumeClaim) -> Claim {
     }
 }
 
-fn observe_pod(pod: &KubePod, now: Timestamp) -> Pod {
+fn observe_pods(
+    pods: &BTreeMap<u32, &KubePod>,
+    away: &BTreeMap<u32, Duration>,
+) -> BTreeMap<u32, Pod> {
+    let now = Timestamp::now();
+    let pods = pods.iter().map(|(ordinal, pod)| {
+        let away = away.get(ordinal).copied();
+        (*ordinal, observe_pod(pod, away, now))
+    });
+    pods.collect()
+}
+
+fn observe_pod(pod: &KubePod, away: Option<Duration>, now: Timestamp) -> Pod {
     Pod {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         version: pod.metadata.resource_version.clone().unwrap_or_default(),
@@ -288,7 +316,8 @@ fn observe_pod(pod: &KubePod, now: Timestamp) -> Pod {
             .get("controller-revision-hash")
             .cloned()
             .unwrap_or_default(),
-        phase: phase(pod, now),
+        phase: phase(pod, away.is_some(), now),
+        away,
     }
 }
 
@@ -297,13 +326,14 @@ fn since(time: Option<&Time>, now: Timestamp) -> Duration {
         .unwrap_or(Duration::ZERO)
 }
 
-fn phase(pod: &KubePod, now: Timestamp) -> PodPhase {
-    if let Some(deleted) = &pod.metadata.deletion_timestamp {
-        return PodPhase::Terminating(since(Some(deleted), now));
+/// What a pod does. Of one whose machine is away Kubernetes keeps telling what its containers did last.
+fn phase(pod: &KubePod, is_away: bool, now: Timestamp) -> PodPhase {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return PodPhase::Terminating;
     }
     let created = pod.metadata.creation_timestamp.as_ref();
     let Some(status) = &pod.status else {
-        return PodPhase::NotReady(since(created, now));
+        return PodPhase::NotReady;
     };
     let condition = |kind: &str| {
         status
@@ -322,15 +352,17 @@ fn phase(pod: &KubePod, now: Timestamp) -> PodPhase {
         let time = since(scheduled.last_transition_time.as_ref().or(created), now);
         return PodPhase::Unschedulable(time, scheduled.message.clone().unwrap_or_default());
     }
-    if let Some(why) = stuck(status) {
-        return PodPhase::Stuck(why);
+    if is_away {
+        return PodPhase::NotReady;
     }
-    PodPhase::NotReady(since(
-        ready
-            .and_then(|ready| ready.last_transition_time.as_ref())
-            .or(created),
-        now,
-    ))
+    let mut containers = status.container_statuses.iter().flatten();
+    if containers.any(|container| container.name == CONTAINER && container.ready) {
+        let why = stuck(status);
+        return PodPhase::Impaired(
+            why.unwrap_or_else(|| "something beside the node is not ready".to_owned()),
+        );
+    }
+    stuck(status).map_or(PodPhase::NotReady, PodPhase::Stuck)
 }
 
 /// Why a container does not start.

@@ -30,6 +30,9 @@ pub struct Observed {
 pub struct Set {
     /// Pods that it keeps.
     pub replicas: u32,
+    /// Pods that it was last given by the operator: another number is somebody else's. None if that was
+    /// not noted.
+    pub recorded: Option<u32>,
     /// The revision of its template: pods of another one are outdated.
     pub revision: String,
     /// False while its controller has not seen its latest template: then `revision` is an old one.
@@ -54,6 +57,9 @@ pub struct Pod {
     pub revision: String,
     /// What it does.
     pub phase: PodPhase,
+    /// For how long this operator has seen its machine away: the one it runs on, or the only one that has
+    /// its volume. None while that is there, or is not known.
+    pub away: Option<Duration>,
 }
 
 /// What a pod does.
@@ -61,25 +67,25 @@ pub struct Pod {
 pub enum PodPhase {
     /// It is ready.
     Ready,
-    /// It is not, for so long: it starts, or its machine is away.
-    NotReady(Duration),
+    /// Its node is ready, and something else in it is not.
+    Impaired(String),
+    /// Its node is not ready: it starts, waits for what it needs, or its machine is away.
+    NotReady,
     /// It has no machine to run on, for so long.
     Unschedulable(Duration, String),
     /// Its container does not start, and only another template or a person helps.
     Stuck(String),
-    /// It is being deleted, for so long.
-    Terminating(Duration),
+    /// It is being deleted.
+    Terminating,
 }
 
 impl PodPhase {
-    /// For how long its machine or volume may have been away; none if it is not that.
+    /// True if its node serves.
     #[must_use]
-    pub const fn away_for(&self) -> Option<Duration> {
+    pub const fn serves(&self) -> bool {
         match self {
-            Self::NotReady(time) | Self::Unschedulable(time, _) | Self::Terminating(time) => {
-                Some(*time)
-            }
-            Self::Ready | Self::Stuck(_) => None,
+            Self::Ready | Self::Impaired(_) => true,
+            Self::NotReady | Self::Unschedulable(..) | Self::Stuck(_) | Self::Terminating => false,
         }
     }
 }
@@ -195,6 +201,16 @@ impl Members {
             && younger
                 .into_iter()
                 .any(|(_, other)| other.name == member.name)
+    }
+
+    /// True if a pod's member answers, and some shard would have no majority without it.
+    #[must_use]
+    pub fn needs(&self, ordinal: Ordinal) -> bool {
+        self.of(ordinal).is_some_and(|(id, member)| {
+            let mut shards = self.shards.iter();
+            member.is_reachable
+                && shards.any(|shard| shard.is_voter(id) && !self.survives_without(shard, id))
+        })
     }
 
     /// True if a replica can vote, with all that was agreed.

@@ -5,8 +5,9 @@
 //! - No shard loses its majority by what is asked for here.
 //! - There is always a step, a named condition that is waited for, or a named refusal.
 //!
-//! The order is one of urgency: what is broken, what was begun, more nodes, fewer nodes, and only then
-//! new templates. Quorum loss is never repaired by guessing. Sources: the predicates of Elastic's
+//! The order is one of urgency: pods that a bad template keeps from starting, larger volumes (a full disk
+//! is cured by nothing else), what is broken, what was begun, more nodes, fewer nodes, and only then new
+//! templates for pods that serve. Quorum loss is never repaired by guessing. Sources: the predicates of Elastic's
 //! StatefulSet driver (a named refusal each), and Strimzi's check of the quorum without the node.
 
 mod finish;
@@ -68,36 +69,18 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         leaving: set.leaving,
         step,
     };
-    if desired.state == RunState::Paused {
-        return keep(Step::Refuse(Refusal::Paused));
+    if let Some(plan) = number_of_pods(desired, observed, set) {
+        return plan;
     }
-    if set.is_terminating {
-        return keep(Step::Wait(Waiting::SetTerminating));
-    }
-    if desired.state == RunState::Stopped {
-        let waiting = if observed.pods.is_empty() {
-            Waiting::Stopped
-        } else {
-            Waiting::Stopping
-        };
-        return Plan {
-            replicas: 0,
-            ..keep(Step::Wait(waiting))
-        };
-    }
-    if set.replicas == 0 {
-        let replicas = first_replicas(desired, observed);
-        return Plan {
-            replicas,
-            ..keep(Step::Wait(Waiting::Creating))
-        };
-    }
-    // A pod that cannot start with an outdated template serves nobody: it may go at any time, and has
-    // to, or a bad template could never be taken back.
-    if let Some(action) = roll::release_stuck(set, observed) {
+    // Serves nobody: it may go at any time, and has to, or a bad template could never be taken back.
+    if let Some(action) = roll::release_outdated(set, observed) {
         return keep(Step::Act(action));
     }
     if let Some(action) = repair::release_without_volume(observed) {
+        return keep(Step::Act(action));
+    }
+    // What a full disk has stopped answers nobody, and only more room helps.
+    if let Some(action) = grow::enlarge(desired, observed) {
         return keep(Step::Act(action));
     }
     let Some(members) = &observed.members else {
@@ -127,6 +110,51 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         leaving: None,
         ..keep(situation.maintain())
     }
+}
+
+/// What to do about the set as a whole: that it stands still, stops, starts, or has not the number of pods
+/// that it was given.
+fn number_of_pods(desired: &Desired, observed: &Observed, set: &Set) -> Option<Plan> {
+    let keep = |step| Plan {
+        replicas: set.replicas,
+        storage_bytes: set.storage_bytes,
+        leaving: set.leaving,
+        step,
+    };
+    if desired.state == RunState::Paused {
+        return Some(keep(Step::Refuse(Refusal::Paused)));
+    }
+    if set.is_terminating {
+        return Some(keep(Step::Wait(Waiting::SetTerminating)));
+    }
+    if desired.state == RunState::Stopped {
+        let waiting = if observed.pods.is_empty() {
+            Waiting::Stopped
+        } else {
+            Waiting::Stopping
+        };
+        return Some(Plan {
+            replicas: 0,
+            ..keep(Step::Wait(waiting))
+        });
+    }
+    if set.recorded.unwrap_or(set.replicas) == 0 {
+        let replicas = first_replicas(desired, observed).max(set.replicas);
+        return Some(Plan {
+            replicas,
+            ..keep(Step::Wait(Waiting::Creating))
+        });
+    }
+    if let Some(recorded) = set.recorded.filter(|recorded| *recorded != set.replicas) {
+        // More pods may have joined, and then hold data: they leave in order, as by a smaller spec.
+        let replicas = recorded.max(set.replicas);
+        let found = set.replicas;
+        return Some(Plan {
+            replicas,
+            ..keep(Step::Act(Action::UndoScale { found, recorded }))
+        });
+    }
+    None
 }
 
 /// There is no set: it is made, unless nothing may be.
@@ -161,7 +189,7 @@ fn silence(set: &Set, observed: &Observed) -> Step {
     if let Some(refusal) = stuck(observed) {
         return Step::Refuse(refusal);
     }
-    let missing = not_ready(set, observed);
+    let missing = not_serving(set, observed);
     if missing.is_empty() {
         Step::Refuse(Refusal::MembersSilent)
     } else {
@@ -179,20 +207,34 @@ fn stuck(observed: &Observed) -> Option<Refusal> {
                 ordinal: *ordinal,
                 why: why.clone(),
             }),
-            PodPhase::Ready | PodPhase::NotReady(_) | PodPhase::Terminating(_) => None,
+            PodPhase::Ready
+            | PodPhase::Impaired(_)
+            | PodPhase::NotReady
+            | PodPhase::Terminating => None,
         })
 }
 
-/// The pods that should be and are not ready.
-fn not_ready(set: &Set, observed: &Observed) -> Vec<Ordinal> {
-    let is_ready = |ordinal: &Ordinal| {
-        observed
-            .pods
-            .get(ordinal)
-            .is_some_and(|pod| pod.phase == PodPhase::Ready)
+/// A pod whose node serves, and something else in it does not.
+fn impaired(observed: &Observed) -> Option<Refusal> {
+    observed.pods.iter().find_map(|(ordinal, pod)| {
+        let PodPhase::Impaired(why) = &pod.phase else {
+            return None;
+        };
+        Some(Refusal::PodStuck {
+            ordinal: *ordinal,
+            why: why.clone(),
+        })
+    })
+}
+
+/// The pods that should serve and do not.
+fn not_serving(set: &Set, observed: &Observed) -> Vec<Ordinal> {
+    let serves = |ordinal: &Ordinal| {
+        let pod = observed.pods.get(ordinal);
+        pod.is_some_and(|pod| pod.phase.serves())
     };
     (0..set.replicas)
-        .filter(|ordinal| !is_ready(ordinal))
+        .filter(|ordinal| !serves(ordinal))
         .collect()
 }
 
@@ -246,20 +288,18 @@ impl Situation<'_> {
 
     /// The same number of nodes: are all there, and as they should be?
     fn maintain(&self) -> Step {
-        if let Some(step) = self.roll_idle() {
-            return step;
-        }
         if let Some(step) = self.absent() {
             return step;
         }
-        self.grow_volumes()
+        self.recreate_set()
             .or_else(|| self.roll_serving())
+            .or_else(|| impaired(self.observed).map(Step::Refuse))
             .unwrap_or_else(|| self.balanced())
     }
 
     /// Who is not there.
     fn absent(&self) -> Option<Step> {
-        let missing = not_ready(self.set, self.observed);
+        let missing = not_serving(self.set, self.observed);
         if !missing.is_empty() {
             return Some(match stuck(self.observed) {
                 Some(refusal) => Step::Refuse(refusal),

@@ -159,8 +159,9 @@ pub struct SyncClusterSpec {
     /// the volumes are kept.
     #[serde(default)]
     pub state: DesiredState,
-    /// How long a node may be away with its machine or volume before it is declared lost and built anew
-    /// on an empty volume, such as `30s`, `5m` (default) or `1h30m`. `0`: never. It happens only while
+    /// How long a node's machine may be away (its Node gone, unreachable or not ready) before the node is
+    /// declared lost and built anew on an empty volume, such as `30s`, `5m` (default) or `1h30m`. `0`:
+    /// never. Counted from when this operator first saw it; a new one counts anew. It happens only while
     /// every shard keeps a majority without it.
     #[serde(default = "default::replace_lost_nodes_after")]
     #[schemars(regex(pattern = r"^(0|([0-9]{1,6}(s|m|h))+)$"))]

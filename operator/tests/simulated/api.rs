@@ -60,6 +60,12 @@ fn handle(
     if path.contains("/events") {
         return Ok(body.clone());
     }
+    if let Some(("GET", name)) = path
+        .strip_prefix("/api/v1/nodes/")
+        .map(|name| (method.as_str(), name))
+    {
+        return Ok(world.machine(name));
+    }
     // .../namespaces/NAMESPACE/PLURAL[/NAME[/PART]]
     let (_, inner) = path.split_once("/namespaces/").unwrap();
     let parts: Vec<&str> = inner.split('/').skip(1).collect();
@@ -75,7 +81,9 @@ fn handle(
         }
         ("PATCH", [plural, name, "status"]) => world.patch_status(plural, name, body),
         ("POST", ["pods", name, "eviction"]) => {
-            world.evict(name, body.pointer("/deleteOptions/preconditions"))?;
+            let options = &body["deleteOptions"];
+            let is_trial = options["dryRun"] == json!(["All"]);
+            world.evict(name, options.get("preconditions"), is_trial)?;
             Ok(deleted())
         }
         ("DELETE", [plural, name]) => {

@@ -134,7 +134,7 @@ async fn history(cause: Cause, address: Ipv4Addr, kill: Option<u32>) -> (Value, 
         cause,
         Cause::ScaleDownTakenBack | Cause::BadTemplateTakenBack
     ) {
-        let context = operator(&client);
+        let context = operator(&client, &world);
         for _ in 0..2 {
             let (cluster, killed): (SyncCluster, _) = {
                 let mut world = world.lock();

@@ -27,7 +27,7 @@ const ROUNDS: u32 = 120;
 const QUIET: u32 = 3;
 
 /// A new operator, which knows nothing.
-pub(crate) fn operator(client: &Client) -> Arc<Context> {
+pub(crate) fn operator(client: &Client, world: &Shared) -> Arc<Context> {
     let reporter = Reporter {
         controller: "lockstep-operator".to_owned(),
         instance: None,
@@ -38,18 +38,21 @@ pub(crate) fn operator(client: &Client) -> Arc<Context> {
         pod_monitor: true,
         ..cluster::build::Served::default()
     };
-    Arc::new(Context::new(
+    let mut context = Context::new(
         client.clone(),
         recorder,
         "lockstep-node:1".to_owned(),
         sentinel,
         served,
-    ))
+    );
+    let world = Arc::clone(world);
+    context.absences = cluster::Absences::with_clock(move || world.lock().now());
+    Arc::new(context)
 }
 
 /// Lets time pass and operators reconcile until nothing changes any more.
 pub(crate) async fn settle(world: &Shared, client: &Client, what: &str) {
-    let mut context = operator(client);
+    let mut context = operator(client, world);
     let mut quiet = 0;
     for _ in 0..ROUNDS {
         let (cluster, before, killed): (SyncCluster, _, _) = {
@@ -60,7 +63,7 @@ pub(crate) async fn settle(world: &Shared, client: &Client, what: &str) {
         };
         tokio::select! {
             biased;
-            () = killed.notified() => context = operator(client),
+            () = killed.notified() => context = operator(client, world),
             ended = Box::pin(cluster::reconcile(Arc::new(cluster), Arc::clone(&context))) => {
                 // One that fails is tried again.
                 drop(ended);

@@ -7,6 +7,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::Ipv4Addr,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::jiff::Timestamp;
@@ -22,8 +23,8 @@ pub(crate) type Shared = Arc<Mutex<World>>;
 
 const SHARDS: u32 = 3;
 const REPLICATION_FACTOR: u32 = 3;
-/// When whatever is away went away: longer ago than the operator waits.
-const LONG_AGO: &str = "2020-01-01T00:00:00Z";
+/// How much time passes at a tick: more than the operator waits for machines.
+const TICK: Duration = Duration::from_secs(60);
 
 /// Why a request is not granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub(crate) struct World {
     /// Volumes on machines that are gone.
     lost: BTreeSet<String>,
     next: u64,
+    now: Instant,
     /// Changes that the operator has made; and in all.
     changes: u32,
     moves: u32,
@@ -89,6 +91,7 @@ impl World {
             revision: 1,
             lost: BTreeSet::new(),
             next: 0,
+            now: Instant::now(),
             changes: 0,
             moves: 0,
             kill: None,
@@ -180,6 +183,19 @@ impl World {
     }
 
     // --- what is asked of the API server ---
+
+    /// A machine has its pod's number, and its Node is there.
+    pub(crate) fn machine(&self, name: &str) -> Value {
+        let claim = self.objects.get(&claim_path(ordinal(name)));
+        let is_up = claim.is_none_or(|claim| !self.lost.contains(&uid(claim)));
+        json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": name}, "status": {"conditions": [
+            {"type": "Ready", "status": if is_up { "True" } else { "Unknown" }},
+        ]}})
+    }
+
+    pub(crate) const fn now(&self) -> Instant {
+        self.now
+    }
 
     pub(crate) fn list(&self, plural: &str) -> Vec<Value> {
         let all = self.objects.iter();
@@ -284,7 +300,12 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn evict(&mut self, name: &str, conditions: Option<&Value>) -> Result<(), Refused> {
+    pub(crate) fn evict(
+        &mut self,
+        name: &str,
+        conditions: Option<&Value>,
+        is_trial: bool,
+    ) -> Result<(), Refused> {
         self.get("pods", name)?;
         let others = self.list("pods");
         if others
@@ -304,6 +325,9 @@ impl World {
         let wanted = conditions.and_then(|conditions| conditions.get("uid"));
         if wanted.is_some_and(|wanted| *wanted != self.objects[&path]["metadata"]["uid"]) {
             return Err(Refused::Conflict);
+        }
+        if is_trial {
+            return Ok(());
         }
         self.objects.remove(&path);
         self.changed();
@@ -474,6 +498,7 @@ impl World {
 
     /// Lets the StatefulSet's controller, the machines and the members do what they do.
     pub(crate) fn tick(&mut self) {
+        self.now += TICK;
         let before = (self.objects.clone(), self.revision);
         self.pods();
         self.join();
@@ -526,19 +551,15 @@ impl World {
             made["metadata"]["name"] = json!(format!("demo-{ordinal}"));
             made["metadata"]["uid"] = json!(self.number());
             made["metadata"]["creationTimestamp"] = json!(Timestamp::now().to_string());
+            made["spec"]["nodeName"] = json!(format!("machine-{ordinal}"));
             made["metadata"]["labels"]["controller-revision-hash"] = json!(revision);
             self.put(&pod, made);
             return;
         };
         let is_up = !self.lost.contains(&uid(&claimed));
-        let since = if is_up {
-            json!(Timestamp::now().to_string())
-        } else {
-            json!(LONG_AGO)
-        };
         let is_bad = running["spec"]["containers"][0]["image"] == "bad";
         let mut status = json!({"podIP": self.address.to_string(), "conditions": [
-            {"type": "Ready", "status": if is_up && !is_bad { "True" } else { "False" }, "lastTransitionTime": since},
+            {"type": "Ready", "status": if is_up && !is_bad { "True" } else { "False" }},
         ]});
         if is_bad {
             status["containerStatuses"] = json!([{"name": "lockstep", "image": "bad", "imageID": "", "ready": false,

@@ -70,7 +70,7 @@ pub async fn carry_out(
     };
     match action {
         // The StatefulSet was applied with the new number.
-        Action::Resize { .. } => Ok(()),
+        Action::Resize { .. } | Action::UndoScale { .. } => Ok(()),
         Action::Drain { node, .. } => hands.change(Change::Drain(*node)).await,
         Action::Activate { node, .. } | Action::Reinstate { node, .. } => {
             hands.change(Change::Activate(*node)).await
@@ -96,9 +96,14 @@ pub async fn carry_out(
             uid,
             version,
         } => hands.release_pod(*ordinal, uid, version).await,
-        Action::RestartPod { ordinal, uid, node } => {
-            members::transfer_leaders(&seen.addresses, *node).await?;
-            hands.evict(*ordinal, uid, served).await
+        Action::RestartPod {
+            ordinal,
+            uid,
+            node,
+            is_ready,
+        } => {
+            let budget = is_ready.then_some(served);
+            hands.restart_pod(*ordinal, uid, *node, budget).await
         }
         Action::GrowVolumes { ordinals, bytes } => {
             for ordinal in ordinals {
@@ -194,6 +199,28 @@ impl Hands<'_> {
         }
     }
 
+    /// Has a node hand its leads over, and its pod go: under the budget, if that counts it.
+    async fn restart_pod(
+        &self,
+        ordinal: u32,
+        uid: &str,
+        node: u64,
+        budget: Option<Served>,
+    ) -> Result<(), ActionError> {
+        if let Some(served) = budget {
+            // Leads that were handed over for nothing would be handed over every few seconds.
+            self.evict(ordinal, uid, served, true).await?;
+        }
+        members::transfer_leaders(&self.seen.addresses, node).await?;
+        match budget {
+            Some(served) => self.evict(ordinal, uid, served, false).await,
+            None => {
+                let parameters = DeleteParams::default().preconditions(only(uid));
+                self.delete_pod(ordinal, parameters).await
+            }
+        }
+    }
+
     /// Deletes a volume, and then the pod on it without waiting for its machine: that may be away and
     /// never confirm, and what it does there, it does without its vote.
     async fn discard_volume(
@@ -258,15 +285,25 @@ impl Hands<'_> {
             .map_err(refused("enlarge a volume"))
     }
 
-    /// Evicts a pod, so that the budget counts it, whoever else evicts at the same time.
-    async fn evict(&self, ordinal: u32, uid: &str, served: Served) -> Result<(), ActionError> {
+    /// Evicts a pod, so that the budget counts it, whoever else evicts at the same time; or only asks
+    /// whether it could be.
+    async fn evict(
+        &self,
+        ordinal: u32,
+        uid: &str,
+        served: Served,
+        is_trial: bool,
+    ) -> Result<(), ActionError> {
         const WHAT: &str = "evict a pod";
         let pod = self.pod_name(ordinal);
         let eviction = json!({
             "apiVersion": served.budget.api_version(),
             "kind": "Eviction",
             "metadata": {"name": pod, "namespace": self.valid.namespace},
-            "deleteOptions": {"preconditions": {"uid": uid}},
+            "deleteOptions": {
+                "preconditions": {"uid": uid},
+                "dryRun": if is_trial { json!(["All"]) } else { json!([]) },
+            },
         });
         let path = format!(
             "/api/v1/namespaces/{}/pods/{pod}/eviction",

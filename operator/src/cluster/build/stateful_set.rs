@@ -15,8 +15,8 @@ use k8s_openapi::{
 };
 
 use super::{
-    BuildError, LEAVING_ANNOTATION, Plan, REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, Served,
-    VOLUME, Valid, label_selector, metadata, peers_name, pod, selector,
+    BuildError, LEAVING_ANNOTATION, Plan, REPLICAS_ANNOTATION, REPLICATION_FACTOR_ANNOTATION,
+    SHARDS_ANNOTATION, Served, VOLUME, Valid, label_selector, metadata, peers_name, pod, selector,
 };
 
 pub(super) fn stateful_set(
@@ -52,6 +52,7 @@ fn annotations(valid: &Valid, plan: &Plan) -> BTreeMap<String, String> {
             REPLICATION_FACTOR_ANNOTATION.to_owned(),
             valid.spec.replication_factor.to_string(),
         ),
+        (REPLICAS_ANNOTATION.to_owned(), plan.replicas.to_string()),
     ]);
     if let Some(ordinal) = plan.leaving {
         annotations.insert(LEAVING_ANNOTATION.to_owned(), ordinal.to_string());

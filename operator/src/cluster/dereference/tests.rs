@@ -17,7 +17,7 @@ fn pod(name: &str, metadata: Value, status: Value) -> KubePod {
 
 fn read(metadata: Value, status: Value) -> PodPhase {
     let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
-    phase(&pod("demo-0", metadata, status), now)
+    phase(&pod("demo-0", metadata, status), false, now)
 }
 
 fn ready(status: &str) -> Value {
@@ -34,16 +34,13 @@ fn phases() {
     let minute = Duration::from_secs(60);
     assert_eq!(
         read(none.clone(), json!({"conditions": ready("False")})),
-        PodPhase::NotReady(minute)
+        PodPhase::NotReady
     );
-    assert_eq!(
-        read(none.clone(), json!({})),
-        PodPhase::NotReady(10 * minute)
-    );
+    assert_eq!(read(none.clone(), json!({})), PodPhase::NotReady);
     let deleted = json!({"deletionTimestamp": "2026-01-01T00:08:00Z"});
     assert_eq!(
         read(deleted, json!({"conditions": ready("True")})),
-        PodPhase::Terminating(2 * minute)
+        PodPhase::Terminating
     );
     let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "no room", "lastTransitionTime": "2026-01-01T00:07:00Z"}]});
     assert_eq!(
@@ -60,10 +57,22 @@ fn phases() {
         read(none.clone(), waiting("ImagePullBackOff")),
         PodPhase::Stuck("ImagePullBackOff: why".to_owned())
     );
+    let mut sidecar = waiting("CrashLoopBackOff");
+    sidecar["containerStatuses"][0]["name"] = json!("side");
+    let node =
+        json!({"name": "lockstep", "image": "x", "imageID": "", "ready": true, "restartCount": 0});
+    sidecar["containerStatuses"]
+        .as_array_mut()
+        .unwrap()
+        .push(node);
     assert_eq!(
-        read(none, waiting("ContainerCreating")),
-        PodPhase::NotReady(minute)
+        read(none.clone(), sidecar.clone()),
+        PodPhase::Impaired("CrashLoopBackOff: why".to_owned())
     );
+    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+    let away = phase(&pod("demo-0", json!({}), sidecar), true, now);
+    assert_eq!(away, PodPhase::NotReady);
+    assert_eq!(read(none, waiting("ContainerCreating")), PodPhase::NotReady);
 }
 
 #[test]

@@ -1,21 +1,26 @@
 //! Larger volumes.
 //!
-//! Invariant: crash-safe. Claims are enlarged first; only when all ask for the new size does the set
-//! go, and leaves its pods; what is then to be made is all in the spec and in the claims that exist.
+//! Invariant: crash-safe. Claims are enlarged first, and before anything is waited for; only when all ask
+//! for the new size, and everybody serves, does the set go, and leaves its pods; what is then to be made is
+//! all in the spec and in the claims that exist.
 
-use super::{Action, Situation, Step};
+use super::{Action, Desired, Situation, Step};
+use crate::cluster::observed::Observed;
+
+/// Claims that ask for less than is wanted: whether or not anybody answers, for a node whose disk is full
+/// does not.
+pub(super) fn enlarge(desired: &Desired, observed: &Observed) -> Option<Action> {
+    let bytes = desired.storage_bytes;
+    let claims = observed.claims.iter();
+    let small = claims.filter(|(_, claim)| !claim.is_terminating && claim.requested_bytes < bytes);
+    let ordinals: Vec<_> = small.map(|(ordinal, _)| *ordinal).collect();
+    (!ordinals.is_empty()).then_some(Action::GrowVolumes { ordinals, bytes })
+}
 
 impl Situation<'_> {
-    /// The next step to larger volumes, if they are not as large as wanted.
-    pub(super) fn grow_volumes(&self) -> Option<Step> {
-        let bytes = self.desired.storage_bytes;
-        let claims = self.observed.claims.iter();
-        let small =
-            claims.filter(|(_, claim)| !claim.is_terminating && claim.requested_bytes < bytes);
-        let ordinals: Vec<_> = small.map(|(ordinal, _)| *ordinal).collect();
-        if !ordinals.is_empty() {
-            return Some(Step::Act(Action::GrowVolumes { ordinals, bytes }));
-        }
-        (self.set.storage_bytes < bytes).then_some(Step::Act(Action::RecreateSet))
+    /// The template of a set whose volumes are to be larger.
+    pub(super) fn recreate_set(&self) -> Option<Step> {
+        let is_small = self.set.storage_bytes < self.desired.storage_bytes;
+        is_small.then_some(Step::Act(Action::RecreateSet))
     }
 }

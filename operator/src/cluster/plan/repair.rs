@@ -1,11 +1,12 @@
 //! Members that are gone.
 //!
 //! Invariant: a member is declared lost only if its volume is known to be gone (another member has
-//! its name) or it was away for as long as the user said; only while every shard has a majority
-//! without it; and never two at once. Lost stays lost, and its volume is discarded, unless it has come
+//! its name) or its machine was away for as long as the user said; only while every shard has a majority
+//! without it; and never two at once. A pod that does not start, for whatever reason, on a machine that is
+//! there, is not gone: its data is. Lost stays lost, and its volume is discarded, unless it has come
 //! back while another is away and its vote is needed: then it stays after all, and nothing is discarded.
 
-use super::{Action, Refusal, Situation, Step, Waiting};
+use super::{Action, Refusal, Situation, Step, Waiting, stuck};
 use crate::cluster::observed::{Lifecycle, Member, Observed, PodPhase};
 
 /// A pod that waits for a volume which does not exist: only a new pod gets a new one.
@@ -15,14 +16,14 @@ pub(super) fn release_without_volume(observed: &Observed) -> Option<Action> {
         .iter()
         .filter(|(ordinal, _)| !observed.claims.contains_key(ordinal));
     pods.find_map(|(ordinal, pod)| match pod.phase {
-        PodPhase::NotReady(_) | PodPhase::Unschedulable(..) | PodPhase::Stuck(_) => {
+        PodPhase::NotReady | PodPhase::Unschedulable(..) | PodPhase::Stuck(_) => {
             Some(Action::ReleasePod {
                 ordinal: *ordinal,
                 uid: pod.uid.clone(),
                 version: pod.version.clone(),
             })
         }
-        PodPhase::Ready | PodPhase::Terminating(_) => None,
+        PodPhase::Ready | PodPhase::Impaired(_) | PodPhase::Terminating => None,
     })
 }
 
@@ -80,10 +81,14 @@ impl Situation<'_> {
         }
         let mut pods = self.observed.pods.range(..self.set.replicas);
         pods.find_map(|(ordinal, pod)| {
-            let away = match &pod.phase {
-                PodPhase::Unschedulable(away, _) | PodPhase::Terminating(away) => *away,
-                PodPhase::Ready | PodPhase::NotReady(_) | PodPhase::Stuck(_) => return None,
-            };
+            match &pod.phase {
+                PodPhase::Unschedulable(..) | PodPhase::Terminating => {}
+                PodPhase::Ready
+                | PodPhase::Impaired(_)
+                | PodPhase::NotReady
+                | PodPhase::Stuck(_) => return None,
+            }
+            let away = pod.away?;
             let member = self.members.of(*ordinal);
             let is_nobody = member.is_none_or(|(_, member)| {
                 member.lifecycle == Lifecycle::Lost && !member.is_reachable
@@ -112,7 +117,7 @@ impl Situation<'_> {
         let pod = member
             .ordinal
             .and_then(|ordinal| self.observed.pods.get(&ordinal));
-        let away = pod.and_then(|pod| pod.phase.away_for());
+        let away = pod.and_then(|pod| pod.away);
         match (away, self.desired.replace_after) {
             (Some(away), Some(limit)) => away >= limit,
             (None, _) | (_, None) => false,
@@ -125,6 +130,7 @@ impl Situation<'_> {
         let ordinal = member.ordinal;
         let claim =
             ordinal.and_then(|ordinal| Some((ordinal, self.observed.claims.get(&ordinal)?)));
+        let pod = ordinal.and_then(|ordinal| self.observed.pods.get(&ordinal));
         if let Some((ordinal, claim)) = claim
             && !claim.is_terminating
             && !self.members.is_superseded(id)
@@ -132,15 +138,26 @@ impl Situation<'_> {
         {
             // That there was a majority without it when it was declared lost does not say that there is one
             // now. One that answers has all of its data, and is a voter until its replicas are elsewhere.
-            if member.is_reachable && self.endangered_by(id).is_some() {
+            if let Some(shard) = self.endangered_by(id) {
                 let name = member.name.clone();
-                return Step::Act(Action::Reinstate { node: id, name });
+                return if member.is_reachable {
+                    Step::Act(Action::Reinstate { node: id, name })
+                } else {
+                    Step::Refuse(Refusal::WouldLoseMajority { name, shard })
+                };
             }
-            return Step::Act(Action::DiscardVolume {
-                ordinal,
-                claim_uid: claim.uid.clone(),
-                pod_uid: self.observed.pods.get(&ordinal).map(|pod| pod.uid.clone()),
-            });
+            let is_away = pod.is_some_and(|pod| pod.away.is_some());
+            if member.is_reachable || member.placed == 0 || is_away {
+                return Step::Act(Action::DiscardVolume {
+                    ordinal,
+                    claim_uid: claim.uid.clone(),
+                    pod_uid: pod.map(|pod| pod.uid.clone()),
+                });
+            }
+            // Its machine is there again: its data may be needed, until it answers and is seen not to be.
+            if let Some(refusal) = stuck(self.observed) {
+                return Step::Refuse(refusal);
+            }
         }
         let name = member.name.clone();
         if member.placed == 0 {

@@ -12,21 +12,26 @@
 
 use std::cmp::Reverse;
 
-use super::{Action, Situation, Step, Waiting};
+use super::{Action, Situation, Step, Waiting, impaired};
 use crate::cluster::observed::{Observed, Pod, PodPhase, Set};
 
 fn is_outdated(set: &Set, pod: &Pod) -> bool {
     set.is_current && pod.revision != set.revision
 }
 
-/// An outdated pod that cannot start.
-pub(super) fn release_stuck(set: &Set, observed: &Observed) -> Option<Action> {
+/// An outdated pod whose node does not serve: another template may be what it lacks. Not one that the
+/// members still reach, if they need its vote.
+pub(super) fn release_outdated(set: &Set, observed: &Observed) -> Option<Action> {
     observed.pods.iter().find_map(|(ordinal, pod)| {
-        let cannot_start = match pod.phase {
-            PodPhase::Stuck(_) | PodPhase::Unschedulable(..) => true,
-            PodPhase::Ready | PodPhase::NotReady(_) | PodPhase::Terminating(_) => false,
+        let is_idle = match pod.phase {
+            PodPhase::Stuck(_) | PodPhase::Unschedulable(..) | PodPhase::NotReady => true,
+            PodPhase::Ready | PodPhase::Impaired(_) | PodPhase::Terminating => false,
         };
-        (cannot_start && is_outdated(set, pod)).then(|| Action::ReleasePod {
+        let is_needed = || {
+            let members = observed.members.as_ref();
+            members.is_some_and(|members| members.needs(*ordinal))
+        };
+        (is_idle && is_outdated(set, pod) && !is_needed()).then(|| Action::ReleasePod {
             ordinal: *ordinal,
             uid: pod.uid.clone(),
             version: pod.version.clone(),
@@ -35,28 +40,7 @@ pub(super) fn release_stuck(set: &Set, observed: &Observed) -> Option<Action> {
 }
 
 impl Situation<'_> {
-    /// An outdated pod that runs and does not serve: it goes first, if nobody needs its vote.
-    pub(super) fn roll_idle(&self) -> Option<Step> {
-        self.observed.pods.iter().find_map(|(ordinal, pod)| {
-            let is_idle = matches!(pod.phase, PodPhase::NotReady(_));
-            if !is_idle || !is_outdated(self.set, pod) {
-                return None;
-            }
-            let member = self.members.of(*ordinal);
-            let is_needed = member.is_some_and(|(id, member)| {
-                member.is_reachable && self.endangered_by(id).is_some()
-            });
-            (!is_needed).then(|| {
-                Step::Act(Action::ReleasePod {
-                    ordinal: *ordinal,
-                    uid: pod.uid.clone(),
-                    version: pod.version.clone(),
-                })
-            })
-        })
-    }
-
-    /// The next serving pod to be made anew; all pods are known to be ready.
+    /// The next serving pod to be made anew; all nodes are known to serve.
     pub(super) fn roll_serving(&self) -> Option<Step> {
         let outdated = self
             .observed
@@ -65,13 +49,18 @@ impl Situation<'_> {
             .filter(|(_, pod)| is_outdated(self.set, pod));
         let candidates = outdated.filter_map(|(ordinal, pod)| {
             let (id, member) = self.members.of(*ordinal)?;
-            Some((member.led, Reverse(*ordinal), id, pod))
+            let is_ready = pod.phase == PodPhase::Ready;
+            Some((is_ready, member.led, Reverse(*ordinal), id, pod))
         });
-        let Some((_, Reverse(ordinal), node, pod)) =
-            candidates.min_by_key(|(led, ordinal, _, _)| (*led, *ordinal))
+        let Some((is_ready, _, Reverse(ordinal), node, pod)) =
+            candidates.min_by_key(|(is_ready, led, ordinal, _, _)| (*is_ready, *led, *ordinal))
         else {
             return (!self.set.is_current).then_some(Step::Wait(Waiting::TemplateUnseen));
         };
+        // A template with which something does not start goes no further.
+        if let Some(refusal) = impaired(self.observed).filter(|_| is_ready) {
+            return Some(Step::Refuse(refusal));
+        }
         let damaged = self.members.shards.iter().find(|shard| {
             let alone = self.desired.replication_factor == 1 && shard.voters() == 1;
             let survives =
@@ -91,6 +80,7 @@ impl Situation<'_> {
             ordinal,
             uid: pod.uid.clone(),
             node,
+            is_ready,
         }))
     }
 }

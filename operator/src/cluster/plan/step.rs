@@ -43,6 +43,14 @@ pub enum Action {
         /// To so many.
         to: u32,
     },
+    /// Give the set its pods back that somebody else took from it, or note those that somebody added, so
+    /// that they leave in order: applying the set does it.
+    UndoScale {
+        /// How many it has.
+        found: u32,
+        /// How many it was given.
+        recorded: u32,
+    },
     /// Have a member emptied.
     Drain {
         /// Which.
@@ -107,6 +115,9 @@ pub enum Action {
         uid: String,
         /// Which member it is.
         node: u64,
+        /// All of the pod is ready: then the budget is asked whether it may go. One that is not is no
+        /// loss to the budget, which would keep it for ever.
+        is_ready: bool,
     },
     /// Ask for larger volumes.
     GrowVolumes {
@@ -263,6 +274,7 @@ impl Action {
         match self {
             Self::Resize { from, to } if *from < *to => "ScaledUp",
             Self::Resize { .. } => "ScaledDown",
+            Self::UndoScale { .. } => "ScaleUndone",
             Self::Drain { .. } => "DrainStarted",
             Self::Activate { .. } => "DrainCancelled",
             Self::Replace { .. } => "NodeDeclaredLost",
@@ -367,6 +379,14 @@ impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resize { from, to } => write!(out, "from {from} to {to} pods"),
+            Self::UndoScale { found, recorded } if found < recorded => write!(
+                out,
+                "the StatefulSet was scaled to {found} pods by somebody else, and has {recorded} again: set spec.nodes of the SyncCluster instead"
+            ),
+            Self::UndoScale { found, recorded } => write!(
+                out,
+                "the StatefulSet was scaled from {recorded} to {found} pods by somebody else; those too many leave in order: set spec.nodes of the SyncCluster instead"
+            ),
             Self::Drain { ordinal, node } => write!(
                 out,
                 "node {node} (pod {ordinal}) is being emptied, because fewer nodes are wanted"

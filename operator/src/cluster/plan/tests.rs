@@ -1,21 +1,31 @@
 //! The plan in a small world: whatever happens, it keeps its invariants, and comes to an end.
 
 mod scenarios;
+mod stuck;
 mod world;
 
 use proptest::{prelude::*, test_runner::Config};
 
-use world::{Event, World};
+use world::{Event, Template, World};
 
 /// What users and machines do, in any order.
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => (1_u32..=8).prop_map(Event::Ticks),
         2 => (3_u32..=7).prop_map(Event::SetNodes),
-        2 => any::<bool>().prop_map(|good| Event::NewTemplate { good }),
+        3 => prop_oneof![
+            Just(Template::Good),
+            Just(Template::Bad),
+            Just(Template::Hangs),
+            Just(Template::Sidecar),
+        ].prop_map(Event::NewTemplate),
         1 => Just(Event::RevertTemplate),
         2 => (0_u32..7).prop_map(Event::CrashPod),
-        2 => (0_usize..8).prop_map(Event::LoseHost),
+        2 => (0_usize..8, any::<bool>()).prop_map(|(host, is_gone)| Event::LoseHost { host, is_gone }),
+        1 => (0_usize..8).prop_map(Event::Drain),
+        1 => (0_u32..7).prop_map(Event::FillDisk),
+        1 => (0_u32..=7).prop_map(Event::ScaleByHand),
+        1 => Just(Event::RestartOperator),
         2 => Just(Event::RestoreHosts),
         1 => (0_u32..7).prop_map(Event::LoseVolume),
         1 => (1_u64..=4).prop_map(Event::GrowStorage),

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use super::world::{Event, World};
+use super::world::{Event, Template, World};
 use crate::cluster::{
     observed::{Lifecycle, Members, PodPhase},
     plan::{Action, Refusal, RunState, Step, Waiting, plan},
 };
+
+fn lose(host: usize) -> Event {
+    Event::LoseHost {
+        host,
+        is_gone: false,
+    }
+}
 
 fn running(nodes: u32) -> World {
     let mut world = World::new(nodes);
@@ -92,7 +99,7 @@ fn a_persons_drain_is_not_taken_for_one_of_ours() {
 #[test]
 fn a_roll_restarts_each_once_and_the_heaviest_leader_last() {
     let mut world = running(3);
-    world.happen(Event::NewTemplate { good: true });
+    world.happen(Event::NewTemplate(Template::Good));
     let taken = actions(&mut world, 30);
     let restarted: Vec<u32> = taken
         .iter()
@@ -140,7 +147,7 @@ fn a_pod_that_never_joined_gets_another_machine() {
     let mut world = running(3);
     world.happen(Event::SetNodes(4));
     world.tick();
-    world.happen(Event::LoseHost(3));
+    world.happen(lose(3));
     let reasons: Vec<&str> = actions(&mut world, 30).iter().map(Action::reason).collect();
     assert_eq!(reasons, ["VolumeDiscarded"]);
     world.assert_as_wanted();
@@ -149,7 +156,7 @@ fn a_pod_that_never_joined_gets_another_machine() {
 #[test]
 fn a_bad_template_stops_at_one_pod_and_is_taken_back() {
     let mut world = running(3);
-    world.happen(Event::NewTemplate { good: false });
+    world.happen(Event::NewTemplate(Template::Bad));
     let taken = actions(&mut world, 20);
     assert_eq!(taken.len(), 1, "{taken:?}");
     let last = world.last.as_ref().unwrap();
@@ -169,7 +176,7 @@ fn a_bad_template_stops_at_one_pod_and_is_taken_back() {
 #[test]
 fn a_lost_machine_is_replaced_once() {
     let mut world = running(3);
-    world.happen(Event::LoseHost(1));
+    world.happen(lose(1));
     let reasons: Vec<&str> = actions(&mut world, 30).iter().map(Action::reason).collect();
     assert_eq!(
         reasons,
@@ -182,10 +189,10 @@ fn a_lost_machine_is_replaced_once() {
 #[test]
 fn a_lost_node_that_has_come_back_stays_if_its_vote_is_needed() {
     let mut world = running(3);
-    world.happen(Event::LoseHost(1));
+    world.happen(lose(1));
     while actions(&mut world, 1).first().map(Action::reason) != Some("NodeDeclaredLost") {}
     world.happen(Event::RestoreHosts);
-    world.happen(Event::LoseHost(0));
+    world.happen(lose(0));
     let reasons: Vec<&str> = actions(&mut world, 30).iter().map(Action::reason).collect();
     assert_eq!(
         reasons,
@@ -203,7 +210,7 @@ fn a_lost_node_that_has_come_back_stays_if_its_vote_is_needed() {
 fn a_lost_machine_is_waited_for_as_long_as_the_user_says() {
     let mut world = running(3);
     world.desired.replace_after = None;
-    world.happen(Event::LoseHost(1));
+    world.happen(lose(1));
     assert_eq!(actions(&mut world, 100), []);
     world.happen(Event::RestoreHosts);
     assert_eq!(actions(&mut world, 10), []);
@@ -218,7 +225,8 @@ fn a_shard_without_a_majority_is_left_to_people() {
         member.is_reachable = false;
     }
     for pod in observed.pods.values_mut().take(2) {
-        pod.phase = PodPhase::NotReady(Duration::from_secs(100_000));
+        pod.phase = PodPhase::NotReady;
+        pod.away = Some(Duration::from_secs(100_000));
     }
     let decided = plan(&running(3).desired, &observed);
     let Step::Refuse(Refusal::QuorumLost {
@@ -240,7 +248,7 @@ fn a_shard_without_a_majority_is_left_to_people() {
 fn nothing_happens_while_paused() {
     let mut world = running(3);
     world.desired.state = RunState::Paused;
-    world.happen(Event::NewTemplate { good: true });
+    world.happen(Event::NewTemplate(Template::Good));
     world.happen(Event::SetNodes(5));
     let mut observed = world.observe();
     observed
