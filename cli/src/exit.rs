@@ -150,6 +150,7 @@ impl From<AcquireError> for Failure {
             AcquireError::UpgradeRequired { .. }
             | AcquireError::OtherUsage { .. }
             | AcquireError::OtherPermits { .. }
+            | AcquireError::UpgradePending { .. }
             | AcquireError::TooManyHolds { .. }
             | AcquireError::Other(_) => Self::Other(words),
         }

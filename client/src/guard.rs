@@ -1,7 +1,8 @@
 //! A held lock.
 //!
 //! Invariant: a guard knows its mode and its token, or that a change of them is under way, whose
-//! outcome comes before anything else is done with it.
+//! outcome comes before anything else is done with it. Guards of one re-entrant hold need to know
+//! nothing of each other: the cluster converts a hold only while its owner has it once.
 
 use std::{fmt, time::Duration};
 
@@ -85,7 +86,7 @@ impl LockGuard {
         self.grip.renew().await
     }
 
-    /// Makes a shared hold exclusive, waiting for the other readers to leave. It stays shared, and
+    /// Makes a shared hold exclusive, if its owner has it only once, waiting for the other readers to leave. It stays shared, and
     /// held, until then. Returns the new token. Dropping the future gives the attempt up; the next
     /// operation on the guard then waits for how it ended.
     ///
@@ -104,7 +105,7 @@ impl LockGuard {
         Ok(self.token())
     }
 
-    /// Makes an exclusive hold shared: readers that wait come in, no writer does in between.
+    /// Makes an exclusive hold shared, if its owner has it only once: readers that wait come in, no writer does in between.
     /// Returns the token to use from now on.
     ///
     /// # Errors

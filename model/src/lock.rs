@@ -61,6 +61,29 @@ impl Lock {
         self.queue.is_empty() && self.upgrader.is_none() && self.held.admits(mode)
     }
 
+    /// Takes an owner's hold once more, for an acquisition under way.
+    pub(crate) fn reenter(&mut self, token: FencingToken, mode: Mode) -> Result<(), ReentryError> {
+        self.check_reentry(token, mode)?;
+        if let Some(hold) = self.held.get_mut(token) {
+            hold.pending = hold.pending.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Tells what [`Lock::reenter`] would. A hold whose conversion is pending is not taken again: its
+    /// token is about to change.
+    pub(crate) fn check_reentry(
+        &self,
+        token: FencingToken,
+        mode: Mode,
+    ) -> Result<(), ReentryError> {
+        let upgrader = self.upgrader.as_ref();
+        if upgrader.is_some_and(|upgrader| upgrader.token == token) {
+            return Err(ReentryError::Upgrading);
+        }
+        self.held.check_reentry(token, mode)
+    }
+
     /// What it is used as; none if it is idle.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.held

@@ -226,6 +226,22 @@ pub enum Refusal {
         /// The present mode.
         mode: Mode,
     },
+    /// Conversion of a hold that its owner has taken more than once: the others would not know of it.
+    #[error(
+        "this owner holds lock {name:?} {holds} times: a hold is upgraded or downgraded while it is held once; release the others first"
+    )]
+    HeldAgain {
+        /// Which.
+        name: String,
+        /// How often, acquisitions under way among them.
+        holds: u32,
+    },
+    /// The owner waits to upgrade its hold, and asked for the lock once more.
+    #[error("this owner waits to upgrade lock {name:?}: take it again once that is answered")]
+    UpgradePending {
+        /// Which.
+        name: String,
+    },
     /// One owner holds the lock too often.
     #[error("this owner holds lock {name:?} {limit} times: release some first")]
     TooManyHolds {

@@ -200,6 +200,7 @@ impl Run {
             | AcquireError::Deadlock { .. }
             | AcquireError::OtherUsage { .. }
             | AcquireError::OtherPermits { .. }
+            | AcquireError::UpgradePending { .. }
             | AcquireError::UpgradeRequired { .. }
             | AcquireError::TooManyWaiters { .. }
             | AcquireError::TooManyHolds { .. }

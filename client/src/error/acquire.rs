@@ -60,6 +60,12 @@ pub enum AcquireError {
         /// Of what, in words.
         message: String,
     },
+    /// This owner waits to upgrade it: take it again once that is answered.
+    #[error("{message}")]
+    UpgradePending {
+        /// Which, in words.
+        message: String,
+    },
     /// This owner holds it shared: use [`crate::LockGuard::upgrade`].
     #[error("{message}")]
     UpgradeRequired {

@@ -102,6 +102,13 @@ pub enum UpgradeError {
         /// Which, in words.
         message: String,
     },
+    /// This owner holds it more than once, and its other guards would not learn of the change:
+    /// release the others first.
+    #[error("{message}")]
+    HeldAgain {
+        /// Which, in words.
+        message: String,
+    },
     /// Other readers hold it, and the request would not wait.
     #[error("{message}")]
     Unavailable {
@@ -177,6 +184,13 @@ pub enum DowngradeError {
     /// It is held shared already.
     #[error("{message}")]
     WrongMode {
+        /// Which, in words.
+        message: String,
+    },
+    /// This owner holds it more than once, and its other guards would not learn of the change:
+    /// release the others first.
+    #[error("{message}")]
+    HeldAgain {
         /// Which, in words.
         message: String,
     },

@@ -78,6 +78,10 @@ reasons! {
     StaleToken = "STALE_TOKEN",
     /// The hold has the other mode.
     WrongMode = "WRONG_MODE",
+    /// The hold was taken more than once, and is not converted.
+    HeldAgain = "HELD_AGAIN",
+    /// The owner waits to upgrade its hold, and asked for it once more.
+    UpgradePending = "UPGRADE_PENDING",
     /// The owner holds the lock too often.
     TooManyHolds = "TOO_MANY_HOLDS",
     /// A field is outside its bounds.
@@ -157,6 +161,8 @@ impl Reason {
             | Self::UpgradeRequired
             | Self::StaleToken
             | Self::WrongMode
+            | Self::HeldAgain
+            | Self::UpgradePending
             | Self::TooManyHolds
             | Self::SessionExists
             | Self::NodeNotFound

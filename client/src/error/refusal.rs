@@ -191,6 +191,7 @@ impl From<Failure> for AcquireError {
             }
             Reason::OtherUsage => Self::OtherUsage { message },
             Reason::OtherPermits => Self::OtherPermits { message },
+            Reason::UpgradePending => Self::UpgradePending { message },
             Reason::UpgradeRequired => Self::UpgradeRequired { message },
             Reason::TooManyWaiters => Self::TooManyWaiters { message },
             Reason::TooManyHolds => Self::TooManyHolds { message },
@@ -261,6 +262,7 @@ impl From<Failure> for UpgradeError {
         match error.reason {
             Reason::StaleToken => Self::StaleToken { message },
             Reason::WrongMode => Self::WrongMode { message },
+            Reason::HeldAgain => Self::HeldAgain { message },
             Reason::LockUnavailable => Self::Unavailable { message },
             Reason::WaitTimeout => Self::WaitTimeout { message },
             Reason::UpgradeDeadlock => Self::SecondUpgrade { message },
@@ -292,6 +294,9 @@ impl From<Failure> for DowngradeError {
                 message: error.message,
             },
             Reason::WrongMode => Self::WrongMode {
+                message: error.message,
+            },
+            Reason::HeldAgain => Self::HeldAgain {
                 message: error.message,
             },
             _ => Self::Other(error),

@@ -186,6 +186,9 @@ impl Table {
                 let Some(hold) = self.find(session, &upgrade.name, upgrade.token) else {
                     return self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN");
                 };
+                if hold.holds > 1 {
+                    return self.refuse(session, serial, Code::FailedPrecondition, "HELD_AGAIN");
+                }
                 let waiting = Waiting {
                     session,
                     serial,
@@ -222,6 +225,9 @@ impl Table {
             },
             Work::Downgrade(downgrade) => {
                 match self.find(session, &downgrade.name, downgrade.token) {
+                    Some(hold) if hold.holds > 1 => {
+                        self.refuse(session, serial, Code::FailedPrecondition, "HELD_AGAIN");
+                    }
                     Some(hold) => {
                         hold.mode = LockMode::Shared;
                         let (token, hold) = (hold.token, hold.clone());

@@ -199,6 +199,7 @@ const fn acquired(error: &AcquireError) -> Acquired {
         | AcquireError::Deadlock { .. }
         | AcquireError::OtherUsage { .. }
         | AcquireError::OtherPermits { .. }
+        | AcquireError::UpgradePending { .. }
         | AcquireError::UpgradeRequired { .. }
         | AcquireError::TooManyWaiters { .. }
         | AcquireError::TooManyHolds { .. }

@@ -56,6 +56,8 @@ pub(crate) enum ReentryError {
     TooMany,
     /// It has another number of permits.
     OtherPermits,
+    /// It waits to upgrade it.
+    Upgrading,
 }
 
 impl Hold {
@@ -168,17 +170,8 @@ impl Held {
         }
     }
 
-    /// Takes an owner's hold once more, for an acquisition under way.
-    pub(crate) fn reenter(&mut self, token: FencingToken, mode: Mode) -> Result<(), ReentryError> {
-        self.check_reentry(token, mode)?;
-        if let Some(hold) = self.get_mut(token) {
-            hold.pending = hold.pending.saturating_add(1);
-        }
-        Ok(())
-    }
-
-    /// Tells what [`Held::reenter`] would.
-    pub(crate) fn check_reentry(
+    /// Whether an owner may take its hold once more.
+    pub(super) fn check_reentry(
         &self,
         token: FencingToken,
         mode: Mode,

@@ -190,6 +190,8 @@ impl Encode for Refusal {
             Self::Deadlock { name, cycle } => put(out, 30, &[name, cycle]),
             Self::OtherUsage { name, present } => put(out, 31, &[name, present]),
             Self::OtherPermits { name } => put(out, 32, &[name]),
+            Self::HeldAgain { name, holds } => put(out, 33, &[name, holds]),
+            Self::UpgradePending { name } => put(out, 34, &[name]),
         }
     }
 }
@@ -251,6 +253,13 @@ impl Decode for Refusal {
                 present: Decode::decode_from(input)?,
             },
             32 => Self::OtherPermits {
+                name: Decode::decode_from(input)?,
+            },
+            33 => Self::HeldAgain {
+                name: Decode::decode_from(input)?,
+                holds: Decode::decode_from(input)?,
+            },
+            34 => Self::UpgradePending {
                 name: Decode::decode_from(input)?,
             },
             tag => refusal_about_nodes(tag, input)?,

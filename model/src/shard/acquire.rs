@@ -48,6 +48,7 @@ impl ReentryError {
                 limit: MAX_HOLDS,
             },
             Self::OtherPermits => Refusal::OtherPermits { name },
+            Self::Upgrading => Refusal::UpgradePending { name },
         }
     }
 }
@@ -115,7 +116,6 @@ impl Shard {
             }
             match holdings.get(&(name.clone(), acquisition.owner.clone())) {
                 Some(token) => lock
-                    .held
                     .check_reentry(*token, *mode)
                     .err()
                     .map(|error| error.of(name)),
@@ -201,7 +201,7 @@ impl Shard {
         };
         match holdings.entry((name.clone(), owner.clone())) {
             Entry::Occupied(own) => match self.locks.get_mut(name) {
-                Some(lock) => match lock.held.reenter(*own.get(), *mode) {
+                Some(lock) => match lock.reenter(*own.get(), *mode) {
                     Ok(()) => Taking::Taken,
                     Err(error) => Taking::Refused(error.of(name)),
                 },
@@ -241,18 +241,6 @@ impl Shard {
 
     /// Makes what an acquisition has taken its client's: the end of a successful one.
     fn hand_over(&mut self, session: SessionId, acquisition: &Acquisition) -> Reply {
-        // A lock that its owner held before may have been downgraded while others were waited for;
-        // not the last, which was taken just now.
-        let before_last = acquisition.taken.saturating_sub(1);
-        let weakened = acquisition.taken().take(before_last).find(|spec| {
-            let held = self.own_hold(session, &acquisition.owner, &spec.name);
-            spec.mode == Mode::Exclusive && held.is_some_and(|(lock, _)| lock.held.is_shared())
-        });
-        if let Some(LockSpec { name, .. }) = weakened {
-            let refusal = ReentryError::NeedsUpgrade.of(name);
-            self.give_back(session, acquisition);
-            return Reply::Refused(refusal);
-        }
         let mut grants = Vec::with_capacity(acquisition.locks.len());
         for LockSpec { name, mode } in &acquisition.locks {
             let Some((lock, token)) = self.own_hold(session, &acquisition.owner, name) else {

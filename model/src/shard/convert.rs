@@ -1,7 +1,10 @@
 //! Changing the mode of a hold.
 //!
 //! Invariants: a conversion never opens a gap in which the owner holds nothing; at most one
-//! holder of a lock waits to upgrade, since two would wait for each other for ever.
+//! holder of a lock waits to upgrade, since two would wait for each other for ever; and only a hold that
+//! its owner has once is converted. A hold that was taken again has several who rely on its mode and its
+//! token, and a conversion that one of them asks for is not told to the others: they would take a
+//! shared lock for exclusive, or a token for theirs that is no longer.
 
 use super::{
     Shard, Step,
@@ -10,13 +13,20 @@ use super::{
 use crate::{
     command::{RequestId, Wait},
     id::{FencingToken, LockName},
-    lock::Upgrader,
+    lock::{Hold, Upgrader},
     machine::Outcome,
     mode::Mode,
     reply::{Grant, Refusal, Reply},
     session::Goal,
     watch::ChangeKind,
 };
+
+/// The refusal if a hold is taken more than once, by acquisitions under way too.
+fn held_again(hold: &Hold, name: &LockName) -> Option<Refusal> {
+    let holds = hold.count();
+    let name = name.to_string();
+    (holds > 1).then_some(Refusal::HeldAgain { name, holds })
+}
 
 impl Shard {
     pub(super) fn upgrade(
@@ -36,7 +46,11 @@ impl Shard {
                         mode,
                     });
                 }
-                Ok((_, Mode::Shared)) => {}
+                Ok((hold, Mode::Shared)) => {
+                    if let Some(refusal) = held_again(hold, &name) {
+                        return Step::refused(refusal);
+                    }
+                }
             }
             let Some(lock) = shard.locks.get_mut(&name) else {
                 return Step::refused(Refusal::StaleToken {
@@ -112,7 +126,10 @@ impl Shard {
                         mode,
                     })
                 }
-                Ok((_, Mode::Exclusive)) => {
+                Ok((hold, Mode::Exclusive)) => {
+                    if let Some(refusal) = held_again(hold, &name) {
+                        return Step::refused(refusal);
+                    }
                     if let Some(lock) = shard.locks.get_mut(&name) {
                         lock.held.demote();
                     }

@@ -414,6 +414,8 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         }),
         text().prop_map(|name| Refusal::OtherPermits { name }),
         text().prop_map(|name| Refusal::UpgradeRequired { name }),
+        (text(), any::<u32>()).prop_map(|(name, holds)| Refusal::HeldAgain { name, holds }),
+        text().prop_map(|name| Refusal::UpgradePending { name }),
         (text(), token()).prop_map(|(name, token)| Refusal::StaleToken { name, token }),
         (text(), mode()).prop_map(|(name, mode)| Refusal::WrongMode { name, mode }),
         (text(), any::<u32>()).prop_map(|(name, limit)| Refusal::TooManyHolds { name, limit }),

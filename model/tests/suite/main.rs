@@ -12,6 +12,7 @@ mod arbitrary;
 mod barriers;
 #[cfg(test)]
 mod chase;
+mod conversions;
 #[cfg(test)]
 mod deadlocks;
 #[cfg(test)]

@@ -66,6 +66,11 @@ pub(crate) struct Waiting {
     taken: usize,
 }
 
+fn held_again(name: &LockName, hold: &Hold) -> Option<Reply> {
+    let (name, holds) = (name.to_string(), hold.granted + hold.pending);
+    (holds > 1).then_some(Reply::Refused(Refusal::HeldAgain { name, holds }))
+}
+
 fn stale(name: &LockName, token: FencingToken) -> Reply {
     Reply::Refused(Refusal::StaleToken {
         name: name.to_string(),
@@ -373,7 +378,19 @@ impl Naive {
                 return Some(Reply::Refused(Refusal::OtherUsage { name, present }));
             }
             let lock = self.locks.entry(name.clone()).or_default();
+            let upgraded = lock.upgrader.and_then(|(session, serial)| {
+                let is_it = |w: &&Waiting| (w.session, w.serial) == (session, serial);
+                match self.waiting.iter().find(is_it)?.content {
+                    Command::Upgrade { token, .. } => Some(token),
+                    _ => None,
+                }
+            });
             if let Some(own) = Self::own(lock, session, &owner) {
+                if upgraded == Some(own.token) {
+                    self.undo(&wait);
+                    let name = name.to_string();
+                    return Some(Reply::Refused(Refusal::UpgradePending { name }));
+                }
                 if mode.usage() != Usage::Lock && own.mode != mode {
                     self.undo(&wait);
                     let name = name.to_string();
@@ -421,16 +438,6 @@ impl Naive {
         let Command::Acquire { locks, .. } = &wait.content else {
             unreachable!()
         };
-        for LockSpec { name, mode } in &wait.sorted {
-            let lock = self.locks.get_mut(name).unwrap();
-            let own = Self::own(lock, wait.session, owner).unwrap();
-            if *mode == Mode::Exclusive && own.mode == Mode::Shared {
-                self.undo(wait);
-                return Reply::Refused(Refusal::UpgradeRequired {
-                    name: name.to_string(),
-                });
-            }
-        }
         let mut grants = Vec::new();
         for LockSpec { name, .. } in locks {
             let lock = self.locks.get_mut(name).unwrap();
@@ -549,6 +556,9 @@ impl Naive {
             let (name, mode) = (name.to_string(), hold.mode);
             return Some(Reply::Refused(Refusal::WrongMode { name, mode }));
         }
+        if let Some(refusal) = held_again(name, hold) {
+            return Some(refusal);
+        }
         let lock = self.locks.get_mut(name).unwrap();
         if lock.upgrader.is_some() {
             return Some(Reply::Refused(Refusal::UpgradeDeadlock {
@@ -592,6 +602,9 @@ impl Naive {
         if hold.mode != Mode::Exclusive {
             let (name, mode) = (name.to_string(), hold.mode);
             return Reply::Refused(Refusal::WrongMode { name, mode });
+        }
+        if let Some(refusal) = held_again(name, hold) {
+            return refusal;
         }
         hold.mode = Mode::Shared;
         self.changed.push(name.clone());
