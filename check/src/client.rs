@@ -11,9 +11,11 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Mode, Owner, Refusal, Reply, Serial, SessionId, Value,
+    Command, FencingToken, LockName, Mode, Refusal, Reply, Serial, SessionId, Value,
     command::{EndReason, LockSpec, RequestId, Wait},
 };
+
+use crate::replica::owner;
 
 /// What a client does next.
 #[derive(Clone, Debug)]
@@ -159,7 +161,7 @@ impl Client {
                 let name = locks.first()?.name.clone();
                 let command = Command::Acquire {
                     request,
-                    owner: Owner::default(),
+                    owner: owner(),
                     locks,
                     wait,
                     value: Value::EMPTY,

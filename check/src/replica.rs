@@ -8,8 +8,8 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Applied, Command, DecodeError, LockName, Machine, Party, Query, SessionId, ShardId,
-    ShardTime, Timestamp,
+    Answer, Applied, Command, DecodeError, LockName, Machine, Owner, Party, Query, SessionId,
+    ShardId, ShardTime, Timestamp,
     deadlock::Blocked,
     query::{LockView, MAX_PAGE},
     shard::Shard,
@@ -130,8 +130,14 @@ impl Replica {
 pub fn party(session: SessionId) -> Party {
     Party {
         session,
-        owner: lockstep_model::Owner::default(),
+        owner: owner(),
     }
+}
+
+/// What it calls itself.
+#[must_use]
+pub fn owner() -> Owner {
+    Owner::new("o").unwrap_or_default()
 }
 
 impl PartialEq for Replica {

@@ -71,8 +71,9 @@ pub(crate) struct Terms {
 /// The methods that set the terms of a request.
 macro_rules! terms {
     () => {
-        /// Who asks, within the session: 0 to 128 bytes, not beginning with `~`, which marks the
-        /// owners that this crate makes up. Without one, each request is an owner of its own.
+        /// Who asks, within the session: at most 128 bytes, not beginning with `~`, which marks the
+        /// owners of requests that name none. Without one, or with an empty one, each request is an
+        /// owner of its own.
         ///
         /// An owner stands for one thread of control. What it holds it may take again, at once and
         /// under the same token; each guard then gives one hold back. And deadlocks are looked for
@@ -121,13 +122,9 @@ pub(crate) async fn acquire(
     let names = names(&locks)?;
     let Terms { owner, wait, value } = terms;
     Value::new(&value).map_err(invalid)?;
-    let owner = match owner {
-        Some(owner) => {
-            Owner::new(&owner)?;
-            owner
-        }
-        None => handle.unique_owner(),
-    };
+    // Without one the cluster takes the acquisition for an owner of its own.
+    let owner = owner.unwrap_or_default();
+    Owner::named(&owner)?;
     // All-or-nothing sets are taken in the order of their names, so the first one decides.
     let Some(first) = names.iter().min().cloned() else {
         return Err(invalid("no lock is asked for: name at least one"));

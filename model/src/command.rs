@@ -142,7 +142,7 @@ pub enum Command {
     Acquire {
         /// Who asks.
         request: RequestId,
-        /// For re-entrance.
+        /// For re-entrance; an empty one stands for this acquisition alone.
         owner: Owner,
         /// 1..=[`MAX_LOCKS_PER_ACQUIRE`], distinct names. Replies keep this order.
         locks: Vec<LockSpec>,

@@ -9,6 +9,8 @@ use std::{fmt, sync::Arc};
 pub const MAX_LOCK_NAME_BYTES: usize = 512;
 /// Longest owner tag in bytes: a tag names a thread or a task, not a document.
 pub const MAX_OWNER_BYTES: usize = 128;
+/// How the owners of acquisitions that name none begin; no client may name such a one.
+pub const UNNAMED: &str = "~";
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -216,6 +218,11 @@ pub enum NameError {
         /// Its length in bytes.
         len: usize,
     },
+    /// An owner tag looks like that of an unnamed acquisition.
+    #[error(
+        "an owner tag may not begin with {UNNAMED:?}: such are given to acquisitions that name none"
+    )]
+    OwnerReserved,
 }
 
 impl LockName {
@@ -245,6 +252,9 @@ impl fmt::Display for LockName {
 }
 
 /// Tells holders of one session apart, for re-entrance: 0 to [`MAX_OWNER_BYTES`] bytes. Cheap to clone.
+///
+/// An empty one stands for nobody else: the acquisition that has it gets an owner of its own, by its
+/// serial ([`Owner::or_of`]), so that two unnamed acquisitions exclude each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(Arc<str>);
 
@@ -257,6 +267,29 @@ impl Owner {
         match text.len() {
             len if len > MAX_OWNER_BYTES => Err(NameError::OwnerTooLong { len }),
             _ => Ok(Self(text.into())),
+        }
+    }
+
+    /// As [`Owner::new`], of an owner that a client names: not one that looks like those which unnamed
+    /// acquisitions get.
+    ///
+    /// # Errors
+    /// If the text is over [`MAX_OWNER_BYTES`], or begins with [`UNNAMED`].
+    pub fn named(text: &str) -> Result<Self, NameError> {
+        if text.starts_with(UNNAMED) {
+            return Err(NameError::OwnerReserved);
+        }
+        Self::new(text)
+    }
+
+    /// Itself, or the owner of an unnamed acquisition: the same in every shard and for every
+    /// repetition, and no other acquisition's.
+    #[must_use]
+    pub fn or_of(self, serial: Serial) -> Self {
+        if self.0.is_empty() {
+            Self(format!("{UNNAMED}{serial}").into())
+        } else {
+            self
         }
     }
 

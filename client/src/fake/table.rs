@@ -265,7 +265,10 @@ impl Table {
         let waiting = Waiting {
             session,
             serial,
-            owner: acquire.owner.clone(),
+            owner: match acquire.owner.as_str() {
+                "" => format!("~{serial}"),
+                named => named.to_owned(),
+            },
             locks,
             value: acquire.value.clone(),
             upgrade: None,

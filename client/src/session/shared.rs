@@ -3,14 +3,7 @@
 //! Invariant: the core is locked for short, synchronous steps only, and what it asks for (streams
 //! to open, the keeper to wake) is done after each of them.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use lockstep_model::id::SessionId;
 use parking_lot::Mutex;
@@ -44,8 +37,6 @@ pub(crate) struct Shared {
     /// Bounds what is under way; closed when the session is over.
     permits: Arc<Semaphore>,
     loss: watch::Receiver<Option<Loss>>,
-    /// Numbers the owners of acquisitions that name none.
-    owners: AtomicU64,
     /// Guards may be dropped outside of the runtime.
     runtime: runtime::Handle,
 }
@@ -118,7 +109,6 @@ impl Handle {
             early: Notify::new(),
             permits: core.permits(),
             loss: core.watch_loss(),
-            owners: AtomicU64::new(1),
             core: Mutex::new(core),
             runtime: runtime::Handle::current(),
         });
@@ -132,12 +122,6 @@ impl Handle {
 
     pub(crate) fn client(&self) -> &Client {
         &self.shared.client
-    }
-
-    /// An owner tag that no other acquisition of the session has.
-    pub(crate) fn unique_owner(&self) -> String {
-        let number = self.shared.owners.fetch_add(1, Ordering::Relaxed);
-        format!("~{number}")
     }
 
     /// How the session stands now.

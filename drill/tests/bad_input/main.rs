@@ -201,6 +201,10 @@ async fn acquisitions(
         owner: "o".repeat(129),
         ..exclusive("a")
     };
+    let reserved = AcquireOperation {
+        owner: "~1".to_owned(),
+        ..exclusive("a")
+    };
     let mut cases = vec![
         ("no operation".to_owned(), None),
         ("no locks".to_owned(), Some(locks(vec![]))),
@@ -215,6 +219,7 @@ async fn acquisitions(
             Some(locks(vec![spec("a", 1), spec("a", 2)])),
         ),
         ("an owner of 129 bytes".to_owned(), Some(owner)),
+        ("an owner of unnamed ones".to_owned(), Some(reserved)),
         (
             "a wait of 0 ms".to_owned(),
             Some(waits(wait::Wait::TimeoutMs(0))),

@@ -86,6 +86,8 @@ impl Shard {
         let RequestId {
             session, serial, ..
         } = request;
+        // Whoever names no owner is one of its own: the next unnamed acquisition waits for it.
+        let owner = owner.or_of(serial);
         self.once(request, fingerprint, wait, |shard| {
             let Some(acquisition) = Acquisition::new(owner, locks, value) else {
                 let what = "an acquisition takes 1 to 64 locks of distinct names, or one barrier"

@@ -2,8 +2,9 @@
 //! hold must not have to know.
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Outcome, Refusal, Reply, SessionId,
+    Command, FencingToken, LockName, Mode, Outcome, Refusal, Reply,
     command::{RequestId, Wait},
+    reply::Grant,
 };
 
 use crate::world::{A, B, S, World, X, acquire, completed, granted, name, refused, request};
@@ -31,12 +32,11 @@ fn held_again(holds: u32) -> Outcome {
     refused(Refusal::HeldAgain { name, holds })
 }
 
-impl World {
-    fn take_again(&mut self, session: SessionId, mode: lockstep_model::Mode) {
-        let request = self.request(session);
-        let again = self.reply(acquire(request, &[("l", mode)], Wait::Try));
-        assert!(matches!(again, Reply::Granted(grants) if grants[0].holds == 2));
-    }
+/// A takes its lock once more.
+fn take_again(world: &mut World, mode: Mode) {
+    let request = world.request(A);
+    let again = world.reply(acquire(request, &[("l", mode)], Wait::Try));
+    assert_eq!(again, granted("l", mode, 1, 2));
 }
 
 /// One of two guards must not let readers in while the other says exclusive.
@@ -44,7 +44,7 @@ impl World {
 fn an_exclusive_hold_that_was_taken_again_is_not_downgraded() {
     let mut world = World::new();
     let token = world.take(A, "l", X);
-    world.take_again(A, X);
+    take_again(&mut world, X);
     world.blocks(acquire(request(B, 1), &[("l", S)], Wait::Forever));
     let one = world.request(A);
     assert_eq!(
@@ -63,7 +63,7 @@ fn an_exclusive_hold_that_was_taken_again_is_not_downgraded() {
 fn a_shared_hold_that_was_taken_again_is_not_upgraded() {
     let mut world = World::new();
     let token = world.take(A, "l", S);
-    world.take_again(A, S);
+    take_again(&mut world, S);
     let one = world.request(A);
     assert_eq!(
         world.apply(upgrade(one, "l", token)),
@@ -84,24 +84,20 @@ fn a_hold_that_a_waiting_set_has_taken_again_is_not_converted() {
     let mut world = World::new();
     let token = world.take(A, "l", X);
     let other = world.take(B, "m", X);
-    world.blocks(acquire(
-        request(A, 1),
-        &[("l", X), ("m", X)],
-        Wait::Forever,
-    ));
+    world.blocks(acquire(request(A, 1), &[("l", X), ("m", X)], Wait::Forever));
     let one = world.request(A);
     assert_eq!(
         world.apply(downgrade(one, "l", token)),
         (held_again(2), vec![])
     );
     let (_, effects) = world.release(B, "m", other);
-    let Reply::Granted(mut both) = granted("l", X, 1, 2) else {
-        unreachable!()
+    let grant = |text, token, holds| Grant {
+        name: name(text),
+        mode: X,
+        token: FencingToken(token),
+        holds,
     };
-    let Reply::Granted(m) = granted("m", X, 3, 1) else {
-        unreachable!()
-    };
-    both.extend(m);
+    let both = vec![grant("l", 1, 2), grant("m", 3, 1)];
     assert_eq!(effects, [completed(A, 1, Reply::Granted(both))]);
 }
 

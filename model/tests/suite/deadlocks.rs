@@ -9,7 +9,7 @@ use lockstep_model::{
     deadlock::{Blocked, Edge, Holds, MAX_PARTIES, Waits, Walk, victim},
 };
 
-use crate::world::{A, B, C, S, World, X, acquire, request};
+use crate::world::{A, B, C, S, World, X, acquire, owner, request};
 
 fn wait_for(world: &mut World, session: SessionId, name: &str, mode: Mode) -> Vec<Effect> {
     let request = world.request(session);
@@ -103,8 +103,8 @@ fn the_circle_is_told_in_words_and_remembered() {
     };
     let words = refusal.to_string();
     let parts = [
-        format!("session {A} waits for \"two\", which session {B} holds"),
-        format!("session {B} waits for \"one\", which session {A} holds"),
+        format!("session {A} (o) waits for \"two\", which session {B} (o) holds"),
+        format!("session {B} (o) waits for \"one\", which session {A} (o) holds"),
     ];
     assert!(parts.iter().all(|part| words.contains(part)), "{words}");
     let Answer::Deadlocks { count: 1, last } = world.shard.query(&Query::Deadlocks) else {
@@ -172,7 +172,7 @@ fn an_abort_means_one_wait_and_no_other() {
     world.blocks(wait());
     let party = Party {
         session: B,
-        owner: Owner::default(),
+        owner: owner(),
     };
     let query = Query::Waits {
         parties: vec![party],

@@ -295,3 +295,25 @@ fn a_full_queue_refuses_and_drains_in_order() {
         assert_eq!(effects, [completed(session(number), number, grant)]);
     }
 }
+
+/// Who names no owner is nobody else: two of one session do not share a hold.
+#[test]
+fn two_unnamed_acquisitions_exclude_each_other() {
+    let mut world = World::new();
+    let unnamed = |serial, wait| {
+        let mut command = acquire(request(A, serial), &[("l", X)], wait);
+        if let Command::Acquire { owner, .. } = &mut command {
+            *owner = Owner::default();
+        }
+        command
+    };
+    let first = world.reply(unnamed(1, Wait::Try));
+    assert_eq!(first, granted("l", X, 1, 1));
+    assert_eq!(world.reply(unnamed(1, Wait::Try)), first, "repeated");
+    let tried = world.reply(unnamed(2, Wait::Try));
+    let name = text("l");
+    assert_eq!(tried, Reply::Refused(Refusal::Unavailable { name }));
+    world.blocks(unnamed(3, Wait::Forever));
+    let (_, effects) = world.release(A, "l", FencingToken(1));
+    assert_eq!(effects, [completed(A, 3, granted("l", X, 2, 1))]);
+}

@@ -170,7 +170,12 @@ impl Naive {
         let acked = *acked;
         self.answered
             .retain(|(who, which, ..)| *who != session || *which >= acked);
-        let content = without_ack(command);
+        let mut content = without_ack(command);
+        if let Command::Acquire { owner, .. } = &mut content
+            && owner.as_str().is_empty()
+        {
+            *owner = Owner::new(&format!("~{serial}")).unwrap();
+        }
         if let Some(waiting) = self.find_waiting(session, serial) {
             return match waiting.content == content {
                 true => Outcome::Pending,

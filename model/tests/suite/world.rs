@@ -32,6 +32,11 @@ pub(crate) fn name(text: &str) -> LockName {
     LockName::new(text).unwrap()
 }
 
+/// The one owner that each session has where nothing else is said.
+pub(crate) fn owner() -> Owner {
+    Owner::new("o").unwrap()
+}
+
 pub(crate) fn request(session: SessionId, serial: u64) -> RequestId {
     RequestId {
         session,
@@ -47,7 +52,7 @@ pub(crate) fn acquire(request: RequestId, locks: &[(&str, Mode)], wait: Wait) ->
     });
     Command::Acquire {
         request,
-        owner: Owner::default(),
+        owner: owner(),
         locks: locks.collect(),
         wait,
         value: Value::EMPTY,

@@ -195,7 +195,7 @@ pub fn value(bytes: &[u8]) -> Result<Value, Fault> {
 /// # Errors
 /// If it is too long.
 pub fn owner(text: &str) -> Result<Owner, Fault> {
-    Owner::new(text).map_err(|error| Fault::invalid("owner", error.to_string()))
+    Owner::named(text).map_err(|error| Fault::invalid("owner", error.to_string()))
 }
 
 /// How long to wait.

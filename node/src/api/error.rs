@@ -214,9 +214,9 @@ impl From<Refusal> for Fault {
                 .with("lock", name)
                 .with("token", token),
             Refusal::WrongMode { name, .. } => failed("WRONG_MODE").with("lock", name),
-            Refusal::HeldAgain { name, holds } => failed("HELD_AGAIN")
-                .with("lock", name)
-                .with("holds", holds),
+            Refusal::HeldAgain { name, holds } => {
+                failed("HELD_AGAIN").with("lock", name).with("holds", holds)
+            }
             Refusal::UpgradePending { name } => failed("UPGRADE_PENDING").with("lock", name),
             Refusal::TooManyHolds { name, limit } => {
                 Self::new(Code::ResourceExhausted, "TOO_MANY_HOLDS", words)

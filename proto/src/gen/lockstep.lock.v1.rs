@@ -173,14 +173,16 @@ pub struct AcquireOperation {
     /// 1 to 64 different locks, granted all or nothing.
     #[prost(message, repeated, tag = "1")]
     pub locks: ::prost::alloc::vec::Vec<LockSpec>,
-    /// Tells holders of one session apart, for re-entrance: 0 to 128 bytes. An owner stands for one
-    /// thread of control: deadlocks are looked for between owners.
+    /// Tells holders of one session apart, for re-entrance: at most 128 bytes, not beginning with `~`. An
+    /// owner stands for one thread of control, which may take again what it holds; deadlocks are looked
+    /// for between owners. If it is empty, this acquisition is an owner of its own (`~` and its serial in
+    /// listings): two unnamed ones exclude each other, as two sessions do.
     #[prost(string, tag = "2")]
     pub owner: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub wait: ::core::option::Option<Wait>,
     /// What the holder says, from the moment of the grant: at most 4,096 bytes. In an election, who
-    /// it is.
+    /// it is. A lock that the owner holds already says what it said: see Proclaim.
     #[prost(bytes = "vec", tag = "4")]
     pub value: ::prost::alloc::vec::Vec<u8>,
 }
@@ -1080,7 +1082,8 @@ pub mod lock_service_client {
                 .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Renew"));
             self.inner.unary(req, path, codec).await
         }
-        /// Turns a shared hold into an exclusive one.
+        /// Turns a shared hold into an exclusive one. A hold that its owner has taken more than once is not
+        /// converted (HELD_AGAIN): the others would not learn of the new mode and token.
         pub async fn upgrade(
             &mut self,
             request: impl tonic::IntoRequest<super::UpgradeRequest>,
@@ -1105,7 +1108,7 @@ pub mod lock_service_client {
                 .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Upgrade"));
             self.inner.unary(req, path, codec).await
         }
-        /// Turns an exclusive hold into a shared one, without a gap.
+        /// Turns an exclusive hold into a shared one, without a gap; as for Upgrade, one that is held once.
         pub async fn downgrade(
             &mut self,
             request: impl tonic::IntoRequest<super::DowngradeRequest>,
@@ -1358,12 +1361,13 @@ pub mod lock_service_server {
             &self,
             request: tonic::Request<super::RenewRequest>,
         ) -> std::result::Result<tonic::Response<super::RenewResponse>, tonic::Status>;
-        /// Turns a shared hold into an exclusive one.
+        /// Turns a shared hold into an exclusive one. A hold that its owner has taken more than once is not
+        /// converted (HELD_AGAIN): the others would not learn of the new mode and token.
         async fn upgrade(
             &self,
             request: tonic::Request<super::UpgradeRequest>,
         ) -> std::result::Result<tonic::Response<super::UpgradeResponse>, tonic::Status>;
-        /// Turns an exclusive hold into a shared one, without a gap.
+        /// Turns an exclusive hold into a shared one, without a gap; as for Upgrade, one that is held once.
         async fn downgrade(
             &self,
             request: tonic::Request<super::DowngradeRequest>,
