@@ -8,7 +8,8 @@ pub mod chase;
 use lockstep_model::{
     Answer, Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Outcome, Query,
     Refusal, Reply, Serial, SessionId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
-    command::RequestId, query::HolderView,
+    command::{AckedRanges, RequestId},
+    query::HolderView,
 };
 
 use crate::{property, replica::party, scenario::name};
@@ -211,6 +212,7 @@ const fn of(session: SessionId) -> RequestId {
         session,
         serial: Serial::FIRST_EPHEMERAL,
         acked_below: Serial(0),
+        acked: AckedRanges::NONE,
     }
 }
 

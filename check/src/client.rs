@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     Command, FencingToken, LockName, Mode, Refusal, Reply, Serial, SessionId, Value,
-    command::{EndReason, LockSpec, RequestId, Wait},
+    command::{AckedRanges, EndReason, LockSpec, RequestId, Wait},
 };
 
 use crate::replica::owner;
@@ -155,6 +155,7 @@ impl Client {
             session,
             serial,
             acked_below: serial,
+            acked: AckedRanges::NONE,
         };
         let (name, command) = match step {
             Step::Acquire(locks, wait) => {

@@ -72,7 +72,9 @@ pub struct Seen {
     pub serial: u64,
     /// The client has the answers below.
     pub acked_below: u64,
-    /// `acquire`, `release`, `renew`, `upgrade`, `downgrade`, `proclaim` or `cancel`.
+    /// And of these above: from the first to the last.
+    pub acked: Vec<(u64, u64)>,
+    /// `acquire`, `release`, `renew`, `upgrade`, `downgrade`, `proclaim`, `cancel` or `abandon`.
     pub kind: &'static str,
     /// The first lock.
     pub name: String,

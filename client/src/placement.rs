@@ -11,7 +11,7 @@ use std::{
 };
 
 use lockstep_model::{
-    id::{LockName, SessionId},
+    id::{LockName, SessionId, ShardId},
     ring::{RING_VERSION, Ring},
 };
 use lockstep_proto::cluster::v1::WatchPlacementResponse;
@@ -98,15 +98,19 @@ impl Placement {
             && self.addresses == other.addresses
     }
 
+    /// The shard of a key, where known.
+    pub(crate) fn shard_of(&self, key: &Key) -> Option<ShardId> {
+        let ring = self.ring.as_ref()?;
+        match key {
+            Key::Lock(name) => Some(ring.shard_of_lock(name)),
+            Key::Session(session) => Some(ring.shard_of_session(*session)),
+            Key::Any => None,
+        }
+    }
+
     /// The node that leads the shard of a key, where known.
     pub(crate) fn leader_of(&self, key: &Key) -> Option<&Address> {
-        let ring = self.ring.as_ref()?;
-        let shard = match key {
-            Key::Lock(name) => ring.shard_of_lock(name),
-            Key::Session(session) => ring.shard_of_session(*session),
-            Key::Any => return None,
-        };
-        self.leaders.get(&shard.0)
+        self.leaders.get(&self.shard_of(key)?.0)
     }
 
     /// Every node that can be asked.

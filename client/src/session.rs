@@ -5,6 +5,7 @@
 //! from when it received that keep-alive, which is later; so the holder of a lock knows that it
 //! is lost before anybody else can get it (Gray and Cheriton, "Leases", SOSP 1989).
 
+mod acks;
 mod core;
 mod keeper;
 mod lease;

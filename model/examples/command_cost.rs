@@ -13,7 +13,7 @@ use std::{
 use lockstep_model::{
     Batch, Command, LockName, Machine, Millis, Outcome, Owner, Priority, Reply, Serial, SessionId,
     ShardId, ShardTime, Timestamp, Value,
-    command::{LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, LockSpec, Mode, RequestId, Wait},
 };
 
 /// Rounds, of which the median counts.
@@ -71,6 +71,7 @@ impl World {
             session: SessionId(session),
             serial: Serial(self.serial),
             acked_below: Serial(self.serial),
+            acked: AckedRanges::NONE,
         }
     }
 

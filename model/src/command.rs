@@ -189,17 +189,19 @@ pub enum Command {
         /// The grant's token.
         token: FencingToken,
     },
-    /// Undoes what this shard granted to an acquisition over several shards that another shard has
-    /// refused. The acquisition's kept answer becomes that refusal, so it is undone at most once,
-    /// and never after its client has acknowledged the grant.
+    /// Ends an acquisition here, however far it came: because another shard has refused it, or its
+    /// client has given it up. What it was granted is given back, its wait is over, and if it has yet to
+    /// arrive it is refused then. That becomes its kept answer, so it is undone at most once, and never
+    /// after its client has acknowledged the grant.
     UndoAcquire {
         /// Who asked for the locks.
         session: SessionId,
         /// The acquisition's serial.
         serial: Serial,
-        /// What was granted: at most [`MAX_LOCKS_PER_ACQUIRE`]. Stale ones are skipped.
+        /// What was granted to a serial that a node gave, of which the shard keeps no answer: at most
+        /// [`MAX_LOCKS_PER_ACQUIRE`]. Stale ones are skipped.
         grants: Vec<GiveBack>,
-        /// What the other shard said.
+        /// Why: what whoever repeats the acquisition is told.
         refusal: Refusal,
     },
     /// Shared to exclusive.
@@ -308,6 +310,62 @@ pub struct RequestId {
     pub serial: Serial,
     /// The client has the answers of all serials below; they are forgotten here.
     pub acked_below: Serial,
+    /// And of these above it: a request that waits for long holds no answers back.
+    pub acked: AckedRanges,
+}
+
+/// Serials from one on, and below another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SerialRange {
+    /// The first.
+    pub from: Serial,
+    /// The first that is not in it.
+    pub below: Serial,
+}
+
+/// Most ranges that one request acknowledges: a client tells those first that the shard has not heard
+/// of, and the rest with its next requests.
+pub const MAX_RANGES_PER_REQUEST: usize = 4;
+
+/// Ranges of serials: not empty, ascending, disjoint, none of those that nodes give.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct AckedRanges {
+    /// Those that are in use come first; the others are empty.
+    ranges: [SerialRange; MAX_RANGES_PER_REQUEST],
+}
+
+impl AckedRanges {
+    /// None.
+    pub const NONE: Self = Self {
+        ranges: [SerialRange {
+            from: Serial(0),
+            below: Serial(0),
+        }; MAX_RANGES_PER_REQUEST],
+    };
+
+    /// None if they are too many, or not as they should be.
+    pub fn new(ranges: impl IntoIterator<Item = SerialRange>) -> Option<Self> {
+        let mut all = Self::NONE;
+        let mut slots = all.ranges.iter_mut();
+        let mut end = Serial(0);
+        for range in ranges {
+            let is_sound = range.from >= end
+                && range.from < range.below
+                && range.below <= Serial::FIRST_EPHEMERAL;
+            if !is_sound {
+                return None;
+            }
+            end = range.below;
+            *slots.next()? = range;
+        }
+        Some(all)
+    }
+
+    /// The ranges, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = SerialRange> {
+        let used = |range: &SerialRange| range.from < range.below;
+        self.ranges.into_iter().take_while(used)
+    }
 }
 
 /// One grant to undo.
@@ -317,8 +375,6 @@ pub struct GiveBack {
     pub name: LockName,
     /// The grant's token.
     pub token: FencingToken,
-    /// How often the owner held it before the grant, and may hold it afterwards.
-    pub keep: u32,
 }
 
 /// One lock to take.

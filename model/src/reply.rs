@@ -117,12 +117,12 @@ pub enum Refusal {
     },
     /// The answer of this serial was acknowledged and forgotten.
     #[error(
-        "serial {serial} is below {acked_below}, which the client has acknowledged: use a serial once"
+        "the client has acknowledged the answer of serial {serial}, as those of all below {acked_below}: use a serial once"
     )]
     SerialForgotten {
         /// Which.
         serial: u64,
-        /// The acknowledged bound.
+        /// All below are acknowledged too.
         acked_below: u64,
     },
     /// The serial was used by another kind of operation or with other arguments.
@@ -133,7 +133,7 @@ pub enum Refusal {
     },
     /// Too many answers are kept for the session.
     #[error(
-        "session has {limit} unacknowledged operations: read answers and raise acked_below first"
+        "session has {limit} unacknowledged operations: read answers, then acknowledge them by acked_below and acked"
     )]
     TooManyInFlight {
         /// The bound.
@@ -156,6 +156,12 @@ pub enum Refusal {
     WaitCancelled {
         /// The one it was waiting for.
         name: String,
+    },
+    /// The acquisition was given up by its client, or by the node that had taken it.
+    #[error("the acquisition of serial {serial} was given up: nothing of it is held")]
+    Abandoned {
+        /// Which.
+        serial: u64,
     },
     /// There is no such wait (granted already, or over).
     #[error("there is no such wait: it was granted, or has ended")]

@@ -21,12 +21,15 @@
 //!
 //! How long tombstones are kept decides only how often an attach has to be asked for twice.
 
+mod acked;
 mod requests;
 mod wait;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use requests::{Admission, Answered, Requests};
+pub(crate) use acked::Acked;
+pub use acked::MAX_ACKED_RANGES;
+pub(crate) use requests::{Abandoned, Admission, Answered, Requests};
 pub(crate) use wait::{Acquisition, Goal, WaitingRequest};
 
 use crate::{
@@ -46,6 +49,9 @@ pub const MAX_TOMBSTONES: usize = 65_536;
 /// Most requests of a session in one shard that wait or whose answers are kept: a client that
 /// acknowledges what it reads stays far below, one that does not cannot fill the memory.
 pub const MAX_IN_FLIGHT: usize = 4_096;
+/// Most acquisitions without a serial of the client's that a shard remembers to be given up: each is
+/// undone by the node that took it, at once or when the shard has a leader again.
+pub const MAX_ABANDONED: usize = 64;
 
 /// An open session whose home the shard is: what its leader watches over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

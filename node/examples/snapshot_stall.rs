@@ -16,7 +16,7 @@ use futures::stream;
 use lockstep_model::{
     Batch, Command, Effect, LockName, Millis, Owner, Priority, Serial, SessionId, ShardId,
     ShardTime, Timestamp, Value,
-    command::{LockSpec, MAX_COMMANDS_PER_BATCH, Mode, RequestId, Wait},
+    command::{AckedRanges, LockSpec, MAX_COMMANDS_PER_BATCH, Mode, RequestId, Wait},
 };
 use lockstep_node::{
     raft::types::{BatchBytes, Entry, LeaderId, LogId, Payload},
@@ -85,6 +85,7 @@ impl World {
             session: SessionId(session),
             serial: Serial(self.serial),
             acked_below: Serial(self.serial),
+            acked: AckedRanges::NONE,
         }
     }
 

@@ -3,10 +3,6 @@
 //! Invariant: nothing that a client sends reaches the log unchecked, and every refusal carries a
 //! code, a stable reason and words that say what to do.
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a command has its kinds of reply; every other one is a peer's mistake"
-)]
 pub mod acquire;
 pub mod backup;
 pub mod cluster;

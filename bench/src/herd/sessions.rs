@@ -222,7 +222,7 @@ impl Sessions {
                 return Ok(false);
             }
             Response::Result(result) => result.result,
-            other @ (Response::KeptAlive(_) | Response::Ended(_)) => {
+            other @ (Response::KeptAlive(_) | Response::Ended(_) | Response::Abandoned(_)) => {
                 bail!("session {number} of the herd got {other:?}")
             }
         };
@@ -263,6 +263,7 @@ const fn operation(serial: u64, work: Work) -> Request {
     Request::Operation(Operation {
         serial,
         acked_below: serial,
+        acked: Vec::new(),
         operation: Some(work),
     })
 }

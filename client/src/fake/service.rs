@@ -8,9 +8,9 @@ mod watch;
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use lockstep_proto::lock::v1::{
-    self as lock, SessionRequest, SessionResponse, StreamAttached, StreamKeptAlive,
-    lock_service_server::LockService, operation::Operation as Work, session_request::Request,
-    session_response::Response, wait::Wait,
+    self as lock, OperationAbandoned, SessionRequest, SessionResponse, StreamAttached,
+    StreamKeptAlive, lock_service_server::LockService, operation::Operation as Work,
+    session_request::Request, session_response::Response, wait::Wait,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{Stream as AsyncStream, wrappers::ReceiverStream};
@@ -77,11 +77,32 @@ impl Node {
                     session,
                     serial: cancel.serial,
                     acked_below: 0,
+                    acked: Vec::new(),
                     kind: "cancel",
                     name: String::new(),
                 });
                 let answers = state.table.give_up(session, cancel.serial, "CANCELLED");
                 state.push(answers);
+            }
+            Request::Abandon(abandon) => {
+                state.seen.push(Seen {
+                    node: self.node,
+                    session,
+                    serial: abandon.serial,
+                    acked_below: 0,
+                    acked: Vec::new(),
+                    kind: "abandon",
+                    name: abandon.names.first().cloned().unwrap_or_default(),
+                });
+                let answers = state.table.abandon(session, abandon.serial);
+                state.push(answers);
+                let outbound = &state.streams.get(&stream).ok_or(())?.outbound;
+                let _full = outbound.try_send(Ok(SessionResponse {
+                    response: Some(Response::Abandoned(OperationAbandoned {
+                        serial: abandon.serial,
+                        error: None,
+                    })),
+                }));
             }
             Request::Operation(operation) => {
                 let work = operation.operation.ok_or(())?;
@@ -91,6 +112,7 @@ impl Node {
                     session,
                     serial: operation.serial,
                     acked_below: operation.acked_below,
+                    acked: operation.acked.iter().map(|r| (r.first, r.last)).collect(),
                     kind,
                     name,
                 });
@@ -403,6 +425,13 @@ impl LockService for Node {
         &self,
         _: tonic::Request<lock::AcquireRequest>,
     ) -> Answered<lock::AcquireResponse> {
+        not_faked()
+    }
+
+    async fn abandon(
+        &self,
+        _: tonic::Request<lock::AbandonRequest>,
+    ) -> Answered<lock::AbandonResponse> {
         not_faked()
     }
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use lockstep_proto::lock::v1::{
     AcquireOperation, ChangeKind, Downgraded, Holder, LockInfo, LockMode, LockSpec, OperationError,
-    OperationResult, Proclaimed, Released, Renewed, Waiter, operation::Operation as Work,
-    operation_result::Result as Answer, wait::Wait,
+    OperationResult, Proclaimed, Released, Renewed, UpgradeOperation, Waiter,
+    operation::Operation as Work, operation_result::Result as Answer, wait::Wait,
 };
 use tonic::Code;
 
@@ -171,6 +171,24 @@ impl Table {
         std::mem::take(&mut self.pushes)
     }
 
+    /// Undoes an acquisition, however far it came.
+    pub(super) fn abandon(&mut self, session: u64, serial: u64) -> Vec<Push> {
+        let abandoned = refusal(Code::Cancelled, "CANCELLED");
+        let before = self.answers.insert((session, serial), abandoned);
+        if let Some(Answer::Granted(granted)) = before {
+            for grant in granted.grants.iter().filter(|grant| grant.holds > 0) {
+                if let Some(hold) = self.find(session, &grant.name, grant.token) {
+                    hold.holds -= 1;
+                }
+            }
+            self.remove_holds(|_, hold| hold.holds == 0);
+        }
+        self.waiting
+            .retain(|w| (w.session, w.serial) != (session, serial));
+        self.settle();
+        std::mem::take(&mut self.pushes)
+    }
+
     /// Releases all that a session holds and wants.
     pub(super) fn end_session(&mut self, session: u64) -> Vec<Push> {
         self.waiting.retain(|waiting| waiting.session != session);
@@ -182,31 +200,7 @@ impl Table {
     fn carry_out(&mut self, session: u64, serial: u64, work: &Work) {
         match work {
             Work::Acquire(acquire) => self.acquire(session, serial, acquire),
-            Work::Upgrade(upgrade) => {
-                let Some(hold) = self.find(session, &upgrade.name, upgrade.token) else {
-                    return self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN");
-                };
-                if hold.holds > 1 {
-                    return self.refuse(session, serial, Code::FailedPrecondition, "HELD_AGAIN");
-                }
-                let waiting = Waiting {
-                    session,
-                    serial,
-                    owner: hold.owner.clone(),
-                    locks: vec![LockSpec {
-                        name: upgrade.name.clone(),
-                        mode: LockMode::Exclusive.into(),
-                        ..LockSpec::default()
-                    }],
-                    value: hold.value.clone(),
-                    upgrade: Some(upgrade.token),
-                };
-                let second = |w: &Waiting| w.upgrade.is_some() && w.wants(&upgrade.name);
-                if self.waiting.iter().any(second) {
-                    return self.refuse(session, serial, Code::Aborted, "UPGRADE_DEADLOCK");
-                }
-                self.wait(waiting, is_no_wait(upgrade.wait.as_ref()));
-            }
+            Work::Upgrade(upgrade) => self.upgrade(session, serial, upgrade),
             Work::Release(release) => {
                 let Some(hold) = self.find(session, &release.name, release.token) else {
                     return self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN");
@@ -250,6 +244,32 @@ impl Table {
                 None => self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN"),
             },
         }
+    }
+
+    fn upgrade(&mut self, session: u64, serial: u64, upgrade: &UpgradeOperation) {
+        let Some(hold) = self.find(session, &upgrade.name, upgrade.token) else {
+            return self.refuse(session, serial, Code::FailedPrecondition, "STALE_TOKEN");
+        };
+        if hold.holds > 1 {
+            return self.refuse(session, serial, Code::FailedPrecondition, "HELD_AGAIN");
+        }
+        let waiting = Waiting {
+            session,
+            serial,
+            owner: hold.owner.clone(),
+            locks: vec![LockSpec {
+                name: upgrade.name.clone(),
+                mode: LockMode::Exclusive.into(),
+                ..LockSpec::default()
+            }],
+            value: hold.value.clone(),
+            upgrade: Some(upgrade.token),
+        };
+        let second = |w: &Waiting| w.upgrade.is_some() && w.wants(&upgrade.name);
+        if self.waiting.iter().any(second) {
+            return self.refuse(session, serial, Code::Aborted, "UPGRADE_DEADLOCK");
+        }
+        self.wait(waiting, is_no_wait(upgrade.wait.as_ref()));
     }
 
     fn acquire(&mut self, session: u64, serial: u64, acquire: &AcquireOperation) {

@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::{
     Loss,
+    acks::Acks,
     lease::Lease,
     links::{LinkId, Links, Opening},
     pending::{Hold, Outcome, Pending, Place, Sink, Work},
@@ -50,6 +51,7 @@ pub(super) struct Core {
     placement: Arc<Placement>,
     links: Links,
     next_serial: u64,
+    acks: Acks,
     pending: BTreeMap<u64, Pending>,
     timers: BTreeSet<(LeaseTime, u64)>,
     /// When the keeper looks next by itself.
@@ -78,6 +80,7 @@ impl Core {
             placement,
             links: Links::new(id),
             next_serial: 1,
+            acks: Acks::default(),
             pending: BTreeMap::new(),
             timers: BTreeSet::new(),
             wake: opened,
@@ -128,11 +131,13 @@ impl Core {
             key,
             place: Place::At(now),
             sent: false,
+            acked: Vec::new(),
             failures: 0,
             started: now,
             deadline,
             timer: None,
             cancel: None,
+            abandoned: false,
             sink,
         };
         self.pending.insert(serial, pending);
@@ -203,6 +208,7 @@ impl Core {
                 }
             }
             Some(Response::Result(result)) => self.answer(link, result, now),
+            Some(Response::Abandoned(abandoned)) => self.abandoned(link, abandoned, now),
             Some(Response::Ended(SessionEnded { reason, message })) => self.lose(Loss::Ended {
                 reason: Reason::parse(&reason),
                 message,

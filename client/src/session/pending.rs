@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lockstep_model::id::{FencingToken, LockName};
 use lockstep_proto::lock::v1::{
-    operation,
+    SerialRange, operation,
     operation_result::{self, Result as Answer},
 };
 use tokio::sync::oneshot;
@@ -34,8 +34,6 @@ pub(super) enum Sink {
     Caller(oneshot::Sender<Outcome>),
     /// Nobody: the caller has gone, or never waited.
     Nobody,
-    /// The caller of an acquisition has gone: what is granted is released.
-    Undo,
     /// The guard has gone while it changed its mode: what it then holds is released.
     ReleaseAfter(Hold),
 }
@@ -45,7 +43,7 @@ impl Sink {
     pub(super) fn take_caller(&mut self) -> Option<oneshot::Sender<Outcome>> {
         match std::mem::replace(self, Self::Nobody) {
             Self::Caller(caller) => Some(caller),
-            other @ (Self::Nobody | Self::Undo | Self::ReleaseAfter(_)) => {
+            other @ (Self::Nobody | Self::ReleaseAfter(_)) => {
                 *self = other;
                 None
             }
@@ -81,6 +79,8 @@ pub(super) struct Pending {
     pub(super) place: Place,
     /// False as long as no server can know of it.
     pub(super) sent: bool,
+    /// What it acknowledged when it was sent last, beyond the floor.
+    pub(super) acked: Vec<SerialRange>,
     /// Answers in a row that asked for a repetition.
     pub(super) failures: u32,
     pub(super) started: LeaseTime,
@@ -90,6 +90,9 @@ pub(super) struct Pending {
     pub(super) timer: Option<LeaseTime>,
     /// Set once its wait is to be given up.
     pub(super) cancel: Option<Cancel>,
+    /// Set once it is to be undone: what is sent then is its abandonment, until all its shards have
+    /// confirmed that, and whatever it is answered itself says nothing any more.
+    pub(super) abandoned: bool,
     pub(super) sink: Sink,
 }
 

@@ -35,6 +35,7 @@ impl MinorityRequest {
             session_id: opened.into_inner().session_id,
             serial: 0,
             acked_below: 0,
+            acked: Vec::new(),
             operation: Some(AcquireOperation {
                 locks: vec![LockSpec {
                     name: format!("minority/{salt}"),

@@ -235,6 +235,7 @@ async fn acquisitions(
     for (what, operation) in cases {
         let request = AcquireRequest {
             acked_below: 0,
+            acked: Vec::new(),
             session_id,
             serial: 0,
             operation,
@@ -252,6 +253,7 @@ async fn acquisitions(
     ] {
         let request = AcquireRequest {
             acked_below: 0,
+            acked: Vec::new(),
             session_id,
             serial,
             operation: Some(exclusive("a")),
@@ -294,6 +296,7 @@ async fn holds(
             .map(|(name, token)| ReleaseOperation { name, token });
         let request = ReleaseRequest {
             acked_below: 0,
+            acked: Vec::new(),
             session_id,
             serial,
             operation,
@@ -322,6 +325,7 @@ async fn holds(
         });
         let request = UpgradeRequest {
             acked_below: 0,
+            acked: Vec::new(),
             session_id,
             serial,
             operation,
@@ -334,6 +338,7 @@ async fn holds(
         let operation = hold.map(|(name, token)| DowngradeOperation { name, token });
         let request = DowngradeRequest {
             acked_below: 0,
+            acked: Vec::new(),
             session_id,
             serial,
             operation,
@@ -402,6 +407,7 @@ async fn streams(
         Some(Say::Operation(Operation {
             serial,
             acked_below: 0,
+            acked: Vec::new(),
             operation,
         }))
     };
@@ -500,7 +506,7 @@ async fn converse(
                     details,
                 ));
             }
-            Some(Heard::Attached(_) | Heard::KeptAlive(_)) | None => {}
+            Some(Heard::Attached(_) | Heard::KeptAlive(_) | Heard::Abandoned(_)) | None => {}
         }
     }
     Ok(errors)
@@ -539,6 +545,7 @@ async fn still_well(cluster: &mut Cluster, session_id: u64) -> anyhow::Result<()
     cluster.wait_ready(0).await?;
     let request = AcquireRequest {
         acked_below: 0,
+        acked: Vec::new(),
         session_id,
         serial: 0,
         operation: Some(exclusive("well")),

@@ -9,7 +9,7 @@ use lockstep_model::{
     Applied, Batch, ClusterId, Command, Effect, LockName, Machine, MetaCommand, Millis, NodeId,
     Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, ShardTime, Timestamp,
     TouchNumber, Value,
-    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement::place,
     reply::Grant,
@@ -179,11 +179,7 @@ impl SmallWorld {
             _ => Command::UndoAcquire {
                 session,
                 serial: request.serial,
-                grants: vec![GiveBack {
-                    name,
-                    token,
-                    keep: rng.random_range(0..2),
-                }],
+                grants: vec![GiveBack { name, token }],
                 refusal: Refusal::NoSuchWait,
             },
         }
@@ -202,6 +198,7 @@ impl SmallWorld {
             session,
             serial: Serial(serial),
             acked_below: Serial(acked_below),
+            acked: AckedRanges::NONE,
         }
     }
 }

@@ -192,6 +192,7 @@ impl Encode for Refusal {
             Self::OtherPermits { name } => put(out, 32, &[name]),
             Self::HeldAgain { name, holds } => put(out, 33, &[name, holds]),
             Self::UpgradePending { name } => put(out, 34, &[name]),
+            Self::Abandoned { serial } => put(out, 35, &[serial]),
         }
     }
 }
@@ -261,6 +262,9 @@ impl Decode for Refusal {
             },
             34 => Self::UpgradePending {
                 name: Decode::decode_from(input)?,
+            },
+            35 => Self::Abandoned {
+                serial: Decode::decode_from(input)?,
             },
             tag => refusal_about_nodes(tag, input)?,
         })

@@ -5,28 +5,45 @@
 //! are remembered. After Raft's client sessions (Ongaro, "Consensus: Bridging Theory and
 //! Practice", 2014, section 6.3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use super::{MAX_IN_FLIGHT, WaitingRequest};
+use super::{MAX_ABANDONED, MAX_IN_FLIGHT, WaitingRequest, acked::Acked};
 use crate::{
+    command::{AckedRanges, SerialRange},
     id::Serial,
-    reply::{Refusal, Reply},
+    reply::{Grant, Refusal, Reply},
 };
 
 /// The requests of a session in a shard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
-    pub(crate) acked_below: Serial,
+    pub(crate) acked: Acked,
     pub(crate) waits: BTreeMap<Serial, WaitingRequest>,
     pub(crate) answers: BTreeMap<Serial, Answered>,
+    /// Acquisitions that were given up and whose serials nodes gave, the latest last.
+    pub(crate) abandoned: VecDeque<Serial>,
 }
 
 /// A request whose answer is kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
-    /// Of the operation's content.
-    pub(crate) fingerprint: u64,
+    /// Of the operation's content; none if it was given up before it came.
+    pub(crate) fingerprint: Option<u64>,
     pub(crate) reply: Reply,
+}
+
+/// How far an acquisition had come when it was given up.
+pub(crate) enum Abandoned {
+    /// Nothing is to be undone: its client has the answer, or it was refused or given up before.
+    Over,
+    /// It had not come, and will be refused; of a node's serial it is not known what it was granted.
+    Unknown,
+    /// It waits.
+    Waiting,
+    /// It has this.
+    Granted(Vec<Grant>),
+    /// There is no room to remember it.
+    NoRoom,
 }
 
 /// What to do with a request that came.
@@ -46,10 +63,11 @@ impl Requests {
         &mut self,
         serial: Serial,
         acked_below: Serial,
+        acked: AckedRanges,
         fingerprint: u64,
         may_wait: bool,
     ) -> Admission {
-        self.forget_below(acked_below);
+        self.forget(acked_below, acked);
         if let Some(wait) = self.waits.get(&serial) {
             return if wait.fingerprint == fingerprint {
                 Admission::Waiting
@@ -58,17 +76,22 @@ impl Requests {
             };
         }
         if let Some(answered) = self.answers.get(&serial) {
-            return Admission::Answered(if answered.fingerprint == fingerprint {
+            let first = answered.fingerprint.unwrap_or(fingerprint);
+            return Admission::Answered(if first == fingerprint {
                 answered.reply.clone()
             } else {
                 Reply::Refused(Refusal::SerialReused { serial: serial.0 })
             });
         }
-        if serial < self.acked_below {
+        if self.acked.contains(serial) {
             return Admission::Answered(Reply::Refused(Refusal::SerialForgotten {
                 serial: serial.0,
-                acked_below: self.acked_below.0,
+                acked_below: self.acked.below.0,
             }));
+        }
+        if self.abandoned.contains(&serial) {
+            let serial = serial.0;
+            return Admission::Answered(Reply::Refused(Refusal::Abandoned { serial }));
         }
         // A request that leaves nothing behind is let through even then: it may be the release
         // for which all others wait.
@@ -82,44 +105,72 @@ impl Requests {
 
     /// Keeps an answer for repetitions, unless its serial is ephemeral or acknowledged already.
     pub(crate) fn keep(&mut self, serial: Serial, fingerprint: u64, reply: &Reply) {
-        if !serial.is_ephemeral() && serial >= self.acked_below {
+        if !serial.is_ephemeral() && !self.acked.contains(serial) {
             self.answers.insert(
                 serial,
                 Answered {
-                    fingerprint,
+                    fingerprint: Some(fingerprint),
                     reply: reply.clone(),
                 },
             );
         }
     }
 
-    /// Turns a kept grant into a refusal. False if none is kept: it was retracted already, or the
-    /// client has acknowledged it.
-    pub(crate) fn retract(&mut self, serial: Serial, refusal: Refusal) -> bool {
+    /// Remembers that an acquisition is over, and tells how far it had come. From now on whoever repeats
+    /// it gets `refusal`. What waits is left to the caller, who completes it.
+    pub(crate) fn abandon(&mut self, serial: Serial, refusal: Refusal) -> Abandoned {
+        if self.waits.contains_key(&serial) {
+            return Abandoned::Waiting;
+        }
+        if serial.is_ephemeral() {
+            return self.abandon_ephemeral(serial);
+        }
+        if self.acked.contains(serial) {
+            return Abandoned::Over;
+        }
+        let is_full = self.waits.len() + self.answers.len() >= MAX_IN_FLIGHT;
+        let refused = Reply::Refused(refusal);
         match self.answers.get_mut(&serial) {
-            Some(Answered {
-                reply: reply @ Reply::Granted(_),
-                ..
-            }) => {
-                *reply = Reply::Refused(refusal);
-                true
+            Some(Answered { reply, .. }) => {
+                let Reply::Granted(grants) = reply else {
+                    return Abandoned::Over;
+                };
+                let grants = std::mem::take(grants);
+                *reply = refused;
+                Abandoned::Granted(grants)
             }
-            Some(_) | None => false,
+            None if is_full => Abandoned::NoRoom,
+            None => {
+                let answered = Answered {
+                    fingerprint: None,
+                    reply: refused,
+                };
+                self.answers.insert(serial, answered);
+                Abandoned::Unknown
+            }
         }
     }
 
-    /// The bound only rises, and never into the ephemeral serials, which no client acknowledges.
-    fn forget_below(&mut self, acked_below: Serial) {
-        let acked_below = acked_below.min(Serial::FIRST_EPHEMERAL);
-        if acked_below <= self.acked_below {
-            return;
+    /// Of these no answers are kept: the last of them are remembered.
+    fn abandon_ephemeral(&mut self, serial: Serial) -> Abandoned {
+        if self.abandoned.contains(&serial) {
+            return Abandoned::Over;
         }
-        self.acked_below = acked_below;
-        while let Some(first) = self.answers.first_entry() {
-            if *first.key() >= acked_below {
-                break;
+        if self.abandoned.len() >= MAX_ABANDONED {
+            self.abandoned.pop_front();
+        }
+        self.abandoned.push_back(serial);
+        Abandoned::Unknown
+    }
+
+    /// Forgets the answers that the client has.
+    fn forget(&mut self, below: Serial, ranges: AckedRanges) {
+        for SerialRange { from, below } in self.acked.acknowledge(below, ranges) {
+            let known = self.answers.range(from..below);
+            let known: Vec<Serial> = known.map(|(serial, _)| *serial).collect();
+            for serial in known {
+                self.answers.remove(&serial);
             }
-            first.remove();
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariant: only the present token of a hold can release it, and only what was granted: what an
 //! acquisition of the same owner that still waits has taken stays with that acquisition. An acquisition
-//! is undone at most once, and only as long as its client may not have heard of the grant.
+//! is undone at most once, and only as long as its client may not have heard of the grant; once it was
+//! undone it is never granted, though it may come later than its undoing.
 
 use super::{
     Shard, Step,
@@ -10,10 +11,11 @@ use super::{
 };
 use crate::{
     command::{GiveBack, Mode, RequestId, Wait},
-    id::{FencingToken, LockName, Serial, SessionId},
+    id::{FencingToken, LockName, Owner, Serial, SessionId},
     lock::{Hold, Upgrader},
     machine::Outcome,
-    reply::{Refusal, Reply},
+    reply::{Grant, Refusal, Reply},
+    session::{Abandoned, MAX_IN_FLIGHT},
 };
 
 impl Shard {
@@ -46,21 +48,54 @@ impl Shard {
         grants: &[GiveBack],
         refusal: Refusal,
     ) -> Reply {
-        let retracted = self
-            .member_mut(session)
-            .is_some_and(|member| member.requests.retract(serial, refusal));
-        if !retracted && !serial.is_ephemeral() {
-            return Reply::Done;
-        }
-        for GiveBack { name, token, keep } in grants {
-            if let Ok((hold, _)) = self.granted_hold(session, name, *token) {
-                hold.granted = hold.granted.min(*keep);
-                if hold.granted == 0 {
-                    self.lost(name, *token);
+        let Some(member) = self.member_mut(session) else {
+            return self.absent(session);
+        };
+        match member.requests.abandon(serial, refusal.clone()) {
+            Abandoned::Over => {}
+            Abandoned::Unknown if !serial.is_ephemeral() => {}
+            Abandoned::Waiting => {
+                if let Some(withdrawn) = self.withdraw(session, serial) {
+                    let reply = Reply::Refused(refusal);
+                    self.complete(session, serial, withdrawn.fingerprint, reply);
                 }
+            }
+            Abandoned::Unknown => {
+                for GiveBack { name, token } in grants {
+                    self.give_one_back(session, name, *token);
+                }
+                // Of a node's serial no answer is kept, but its unnamed owner says what it has.
+                let unnamed = Owner::default().or_of(serial);
+                let holdings = self.holdings.get(&session).into_iter().flatten();
+                let own: Vec<_> = holdings
+                    .filter(|((_, owner), _)| *owner == unnamed)
+                    .map(|((name, _), token)| (name.clone(), *token))
+                    .collect();
+                for (name, token) in own {
+                    self.give_one_back(session, &name, token);
+                }
+            }
+            Abandoned::Granted(grants) => {
+                for Grant { name, token, .. } in &grants {
+                    self.give_one_back(session, name, *token);
+                }
+            }
+            Abandoned::NoRoom => {
+                let limit = MAX_IN_FLIGHT;
+                return Reply::Refused(Refusal::TooManyInFlight { limit });
             }
         }
         Reply::Done
+    }
+
+    /// Gives back what was granted once; nothing if the token is stale.
+    fn give_one_back(&mut self, session: SessionId, name: &LockName, token: FencingToken) {
+        if let Ok((hold, _)) = self.granted_hold(session, name, token) {
+            hold.granted = hold.granted.saturating_sub(1);
+            if hold.granted == 0 {
+                self.lost(name, token);
+            }
+        }
     }
 
     /// The hold of a token that this session was granted, and its mode.

@@ -49,18 +49,17 @@ impl Shard {
             session,
             serial,
             acked_below,
+            acked,
         } = request;
         let admission = match self.sessions.get_mut(&session) {
             Some(Presence::Open(member)) => {
-                member
-                    .requests
-                    .admit(serial, acked_below, fingerprint, wait != Wait::Try)
+                let may_wait = wait != Wait::Try;
+                let requests = &mut member.requests;
+                requests.admit(serial, acked_below, acked, fingerprint, may_wait)
             }
-            Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
-                let reason = *reason;
-                Admission::Answered(Reply::Refused(Refusal::SessionEnded { session, reason }))
+            Some(Presence::Ending { .. } | Presence::Ended { .. }) | None => {
+                Admission::Answered(self.absent(session))
             }
-            None => Admission::Answered(Reply::Refused(Refusal::NotAttached { session })),
         };
         match admission {
             Admission::Answered(reply) => return Outcome::Done(reply),
@@ -83,6 +82,19 @@ impl Shard {
                 Outcome::Pending
             }
         }
+    }
+
+    /// What a session is told that may not act here.
+    pub(super) fn absent(&self, session: SessionId) -> Reply {
+        Reply::Refused(match self.sessions.get(&session) {
+            Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
+                Refusal::SessionEnded {
+                    session,
+                    reason: *reason,
+                }
+            }
+            Some(Presence::Open(_)) | None => Refusal::NotAttached { session },
+        })
     }
 
     /// Takes a waiting request from its session and the deadlines; not from its lock.

@@ -6,7 +6,9 @@ use lockstep_model::{
     Answer, Batch, ClusterId, Command, FencingToken, LockName, MetaCommand, Millis, NodeId, Owner,
     Party, Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, ShardTime,
     Timestamp, TouchNumber, WaitEpoch,
-    command::{EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, Wait},
+    command::{
+        AckedRanges, EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, SerialRange, Wait,
+    },
     deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     mode::MAX_PERMITS,
@@ -134,7 +136,7 @@ fn reason() -> impl Strategy<Value = EndReason> {
 }
 
 fn give_back() -> impl Strategy<Value = GiveBack> {
-    (name(), token(), 0..9_u32).prop_map(|(name, token, keep)| GiveBack { name, token, keep })
+    (name(), token()).prop_map(|(name, token)| GiveBack { name, token })
 }
 
 fn wait() -> impl Strategy<Value = Wait> {
@@ -152,8 +154,17 @@ fn request() -> impl Strategy<Value = RequestId> {
             session,
             serial,
             acked_below: Serial(acked),
+            acked: acked_ranges(acked % 1_000),
         }
     })
+}
+
+fn acked_ranges(seed: u64) -> AckedRanges {
+    let ranges = (1..=seed % 5).map(|at| SerialRange {
+        from: Serial(at * 1_000 + seed),
+        below: Serial(at * 1_000 + seed + at),
+    });
+    AckedRanges::new(ranges).unwrap()
 }
 
 fn locks() -> impl Strategy<Value = Vec<LockSpec>> {
@@ -416,6 +427,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
         text().prop_map(|name| Refusal::UpgradeRequired { name }),
         (text(), any::<u32>()).prop_map(|(name, holds)| Refusal::HeldAgain { name, holds }),
         text().prop_map(|name| Refusal::UpgradePending { name }),
+        number().prop_map(|serial| Refusal::Abandoned { serial }),
         (text(), token()).prop_map(|(name, token)| Refusal::StaleToken { name, token }),
         (text(), mode()).prop_map(|(name, mode)| Refusal::WrongMode { name, mode }),
         (text(), any::<u32>()).prop_map(|(name, limit)| Refusal::TooManyHolds { name, limit }),

@@ -8,7 +8,7 @@ use lockstep_model::{
     Millis, NodeId, Owner, Party, Priority, Query, Refusal, Reply, Serial, SessionId, ShardId,
     ShardTime, Timestamp, TouchNumber, Value, WaitEpoch,
     codec::FORMAT_VERSION,
-    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     deadlock::{Edge, Holds, Waits},
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     session::Touch,
@@ -300,6 +300,7 @@ fn every_command() -> Batch {
         session,
         serial: Serial(300),
         acked_below: Serial(299),
+        acked: AckedRanges::NONE,
     };
     let name = || LockName::new("l").unwrap();
     let token = FencingToken(5);
@@ -374,7 +375,6 @@ fn every_command() -> Batch {
             grants: vec![GiveBack {
                 name: name(),
                 token,
-                keep: 2,
             }],
             refusal: Refusal::Unavailable {
                 name: "m".to_owned(),
@@ -498,7 +498,7 @@ fn the_format_of_later_commands_is_pinned() {
     };
     assert_eq!(
         hex(&proclaim.encode()),
-        "021201000000000000000200016c030176"
+        "02120100000000000000020000016c030176"
     );
     let modes = [
         (Mode::Permits { count: 2, of: 300 }, "0302ac02"),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
     Refusal, Reply, Revision, Serial, SessionId, ShardId, ShardTime, TouchNumber, Value,
-    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, SerialRange, Wait},
     query::{Answer, LockView, Query},
     session::Touch,
     shard::{Counts, Shard},
@@ -146,10 +146,11 @@ impl Past {
                         token,
                         wait: wait(action),
                     },
+                    // Whoever comes next may have this serial.
                     _ => Command::UndoAcquire {
                         session: holder,
                         serial: request.serial,
-                        grants: self.grants(name, token),
+                        grants: self.grants(name, token, action),
                         refusal: Refusal::NoSuchWait,
                     },
                 }
@@ -225,16 +226,26 @@ impl Past {
         } else {
             0
         };
-        let acked_below = if action.acks {
-            self.last_serial.saturating_sub(5)
-        } else {
-            0
+        let last = self.last_serial;
+        let (acked_below, range) = match (action.acks, action.passes % 2) {
+            (false, _) => (0, None),
+            (true, 0) => (last.saturating_sub(5), None),
+            // Some in between are pending, or never came here.
+            (true, _) => (
+                last.saturating_sub(40),
+                Some((last.saturating_sub(9), last.saturating_sub(2))),
+            ),
         };
-        let (serial, acked_below) = (Serial(first + self.last_serial), Serial(acked_below));
+        let range = range.map(|(from, below)| SerialRange {
+            from: Serial(from),
+            below: Serial(below),
+        });
+        let (serial, acked_below) = (Serial(first + last), Serial(acked_below));
         RequestId {
             session,
             serial,
             acked_below,
+            acked: AckedRanges::new(range.filter(|range| range.from < range.below)).unwrap(),
         }
     }
 
@@ -254,15 +265,15 @@ impl Past {
         (!self.tokens.is_empty()).then(|| action.pick.get(&self.tokens).clone())
     }
 
-    fn grants(&self, name: LockName, token: FencingToken) -> Vec<GiveBack> {
+    fn grants(&mut self, name: LockName, token: FencingToken, action: &Action) -> Vec<GiveBack> {
+        if action.is_ephemeral || action.acks {
+            // What the same serial is used for later comes too late.
+            self.last_serial -= 1;
+        }
         let latest = self.tokens.iter().rev().take(3).cloned();
         latest
             .chain([(name, token)])
-            .map(|(name, token)| GiveBack {
-                name,
-                keep: u32::from(token.0.is_multiple_of(3)),
-                token,
-            })
+            .map(|(name, token)| GiveBack { name, token })
             .collect()
     }
 
@@ -287,7 +298,6 @@ fn undo(action: &Action, naive: &Naive) -> Option<Command> {
             .map(|grant| GiveBack {
                 name: grant.name.clone(),
                 token: grant.token,
-                keep: grant.holds - 1,
             })
             .collect(),
         refusal: Refusal::Unavailable {

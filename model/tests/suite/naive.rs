@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use lockstep_model::{
     Command, FencingToken, LockName, Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId,
     ShardTime, Timestamp, Usage, Value,
-    command::{EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
     query::{HolderView, LockView, WaiterView},
     reply::Grant,
 };
@@ -23,8 +23,9 @@ pub(crate) struct Naive {
     pub(crate) waiting: Vec<Waiting>,
     pub(crate) locks: BTreeMap<LockName, Lock>,
     ended: Vec<(SessionId, EndReason)>,
-    pub answered: Vec<(SessionId, Serial, Command, Reply)>,
-    acked: BTreeMap<SessionId, Serial>,
+    pub answered: Vec<(SessionId, Serial, Option<Command>, Reply)>,
+    acked: BTreeMap<SessionId, Acked>,
+    abandoned: Vec<(SessionId, Serial)>,
     last_token: u64,
     last_wait: u64,
     changed: Vec<LockName>,
@@ -66,6 +67,19 @@ pub(crate) struct Waiting {
     taken: usize,
 }
 
+/// The serials whose answers a client has.
+#[derive(Clone, Debug, Default)]
+struct Acked {
+    below: Serial,
+    above: BTreeSet<u64>,
+}
+
+impl Acked {
+    fn has(&self, serial: Serial) -> bool {
+        serial < self.below || self.above.contains(&serial.0)
+    }
+}
+
 fn held_again(name: &LockName, hold: &Hold) -> Option<Reply> {
     let (name, holds) = (name.to_string(), hold.granted + hold.pending);
     (holds > 1).then_some(Reply::Refused(Refusal::HeldAgain { name, holds }))
@@ -97,7 +111,10 @@ fn without_ack(command: &Command) -> Command {
         | Command::Upgrade { request, .. }
         | Command::Release { request, .. }
         | Command::Downgrade { request, .. }
-        | Command::Proclaim { request, .. } => request.acked_below = Serial(0),
+        | Command::Proclaim { request, .. } => {
+            request.acked_below = Serial(0);
+            request.acked = AckedRanges::NONE;
+        }
         _ => {}
     }
     command
@@ -154,6 +171,7 @@ impl Naive {
             session,
             serial,
             acked_below,
+            acked: acked_above,
         } = request;
         let refused = |refusal| Outcome::Done(Reply::Refused(refusal));
         if let Some((_, reason)) = self.ended.iter().find(|(ended, _)| *ended == session) {
@@ -166,10 +184,18 @@ impl Naive {
             return refused(Refusal::NotAttached { session });
         }
         let acked = self.acked.entry(session).or_default();
-        *acked = acked_below.max(*acked);
-        let acked = *acked;
+        acked.below = acked_below.max(acked.below);
+        acked.above.extend(
+            acked_above
+                .iter()
+                .flat_map(|range| range.from.0..range.below.0),
+        );
+        while acked.above.contains(&acked.below.0) {
+            acked.below.0 += 1;
+        }
+        let acked = acked.clone();
         self.answered
-            .retain(|(who, which, ..)| *who != session || *which >= acked);
+            .retain(|(who, which, ..)| *who != session || !acked.has(*which));
         let mut content = without_ack(command);
         if let Command::Acquire { owner, .. } = &mut content
             && owner.as_str().is_empty()
@@ -185,16 +211,19 @@ impl Naive {
         let same =
             |(who, which, ..): &&(SessionId, Serial, _, _)| *who == session && *which == serial;
         if let Some((.., first, reply)) = self.answered.iter().find(same) {
-            return match *first == content {
+            return match first.as_ref().is_none_or(|first| *first == content) {
                 true => Outcome::Done(reply.clone()),
                 false => refused(Refusal::SerialReused { serial: serial.0 }),
             };
         }
-        if serial < acked {
+        if acked.has(serial) {
             return refused(Refusal::SerialForgotten {
                 serial: serial.0,
-                acked_below: acked.0,
+                acked_below: acked.below.0,
             });
+        }
+        if self.abandoned.contains(&(session, serial)) {
+            return refused(Refusal::Abandoned { serial: serial.0 });
         }
         let deadline = match wait {
             Wait::AtMost(span) => Some(self.now.plus(span)),
@@ -254,11 +283,66 @@ impl Naive {
             Some(reply) => {
                 if !serial.is_ephemeral() {
                     self.answered
-                        .push((session, serial, content, reply.clone()));
+                        .push((session, serial, Some(content), reply.clone()));
                 }
                 Outcome::Done(reply)
             }
         }
+    }
+
+    fn undo_acquire(
+        &mut self,
+        session: SessionId,
+        serial: Serial,
+        grants: &[GiveBack],
+        refusal: &Refusal,
+    ) -> Reply {
+        if let Some((_, reason)) = self.ended.iter().find(|(ended, _)| *ended == session) {
+            let reason = *reason;
+            return Reply::Refused(Refusal::SessionEnded { session, reason });
+        }
+        if !self.open.contains(&session) {
+            return Reply::Refused(Refusal::NotAttached { session });
+        }
+        if self.find_waiting(session, serial).is_some() {
+            self.end_wait(session, serial, refusal.clone());
+            return Reply::Done;
+        }
+        if serial.is_ephemeral() {
+            if self.abandoned.contains(&(session, serial)) {
+                return Reply::Done;
+            }
+            self.abandoned.push((session, serial));
+            for GiveBack { name, token } in grants {
+                self.release(session, name, *token);
+            }
+            return Reply::Done;
+        }
+        if self
+            .acked
+            .get(&session)
+            .is_some_and(|acked| acked.has(serial))
+        {
+            return Reply::Done;
+        }
+        let refused = Reply::Refused(refusal.clone());
+        let kept = self
+            .answered
+            .iter_mut()
+            .find(|(who, which, ..)| (*who, *which) == (session, serial));
+        match kept {
+            Some((.., reply)) => {
+                let Reply::Granted(granted) = reply.clone() else {
+                    return Reply::Done;
+                };
+                *reply = refused;
+                for Grant { name, token, .. } in granted {
+                    self.release(session, &name, token);
+                }
+            }
+            None => self.answered.push((session, serial, None, refused)),
+        }
+        Reply::Done
     }
 
     fn unnumbered(&mut self, command: &Command) -> Reply {
@@ -276,25 +360,7 @@ impl Naive {
                 grants,
                 refusal,
             } => {
-                let kept = self
-                    .answered
-                    .iter_mut()
-                    .find(|(who, which, ..)| who == session && which == serial);
-                match kept {
-                    Some((.., reply @ Reply::Granted(_))) => {
-                        *reply = Reply::Refused(refusal.clone());
-                    }
-                    _ if serial.is_ephemeral() => {}
-                    _ => return Reply::Done,
-                }
-                for GiveBack { name, token, keep } in grants {
-                    while self
-                        .granted(*session, name, *token)
-                        .is_some_and(|hold| hold.granted > *keep)
-                    {
-                        self.release(*session, name, *token);
-                    }
-                }
+                return self.undo_acquire(*session, *serial, grants, refusal);
             }
             Command::ExpireWaits => {
                 let mut over: Vec<_> = self.waiting.iter().collect();
@@ -511,10 +577,10 @@ impl Naive {
             content,
             ..
         } = wait;
-        let acked = self.acked.get(&session).copied().unwrap_or_default();
-        if serial >= acked && !serial.is_ephemeral() {
+        let acked = self.acked.get(&session).cloned().unwrap_or_default();
+        if !acked.has(serial) && !serial.is_ephemeral() {
             self.answered
-                .push((session, serial, content, reply.clone()));
+                .push((session, serial, Some(content), reply.clone()));
         }
         self.completed.push((session, serial, reply));
     }

@@ -1,12 +1,12 @@
 //! Exactly-once: repeated, reused, acknowledged and too many serials.
 
 use lockstep_model::{
-    Answer, Command, FencingToken, Outcome, Query, Refusal, Reply, Serial,
-    command::{GiveBack, RequestId, Wait},
+    Answer, Command, FencingToken, Outcome, Owner, Query, Refusal, Reply, Serial,
+    command::{AckedRanges, GiveBack, RequestId, SerialRange, Wait},
     session::MAX_IN_FLIGHT,
 };
 
-use crate::world::{A, B, World, X, acquire, completed, done, granted, name, refused, request};
+use crate::world::{A, B, C, World, X, acquire, completed, done, granted, name, refused, request};
 
 /// A repeated request gets the first answer, even when it would not be given any more.
 #[test]
@@ -186,15 +186,11 @@ fn a_wait_is_cancelled_once() {
     );
 }
 
-fn undo_of(serial: u64, token: FencingToken, keep: u32) -> Command {
+fn undo_of(serial: u64) -> Command {
     Command::UndoAcquire {
         session: A,
         serial: Serial(serial),
-        grants: vec![GiveBack {
-            name: name("l"),
-            token,
-            keep,
-        }],
+        grants: vec![],
         refusal: Refusal::Unavailable {
             name: "elsewhere".to_owned(),
         },
@@ -209,14 +205,14 @@ fn an_acquisition_is_undone_once() {
     let token = world.take(A, "l", X);
     let again = acquire(request(A, 70), &[("l", X)], Wait::Try);
     assert_eq!(world.reply(again.clone()), granted("l", X, 1, 2));
-    assert_eq!(world.reply(undo_of(70, token, 1)), Reply::Done);
+    assert_eq!(world.reply(undo_of(70)), Reply::Done);
     let elsewhere = Refusal::Unavailable {
         name: "elsewhere".to_owned(),
     };
     assert_eq!(world.reply(again), Reply::Refused(elsewhere));
     let third = acquire(request(A, 71), &[("l", X)], Wait::Try);
     assert_eq!(world.reply(third), granted("l", X, 1, 2));
-    world.reply(undo_of(70, token, 1));
+    world.reply(undo_of(70));
     let release = |serial| Command::Release {
         request: request(A, serial),
         name: name("l"),
@@ -237,11 +233,152 @@ fn an_acknowledged_grant_is_not_undone() {
         ..request(A, 71)
     };
     world.reply(acquire(acks, &[("m", X)], Wait::Try));
-    assert_eq!(world.reply(undo_of(70, FencingToken(1), 0)), Reply::Done);
+    assert_eq!(world.reply(undo_of(70)), Reply::Done);
     let release = Command::Release {
         request: request(A, 72),
         name: name("l"),
         token: FencingToken(1),
     };
     assert_eq!(world.reply(release), Reply::Released { holds: 0 });
+}
+
+fn range(from: u64, below: u64) -> SerialRange {
+    let (from, below) = (Serial(from), Serial(below));
+    SerialRange { from, below }
+}
+
+/// A request that waits for long holds back nothing but its own answer.
+#[test]
+fn one_long_wait_does_not_wedge_its_session() {
+    let mut world = World::new();
+    world.take(B, "lead", X);
+    world.blocks(acquire(request(A, 1), &[("lead", X)], Wait::Forever));
+    let acked = |serial: u64| RequestId {
+        acked_below: Serial(1),
+        acked: AckedRanges::new((serial > 2).then(|| range(2, serial))).unwrap(),
+        ..request(A, serial)
+    };
+    for pair in 0..5_000 {
+        let serial = 2 + 2 * pair;
+        let got = world.reply(acquire(acked(serial), &[("l", X)], Wait::Try));
+        let Reply::Granted(grants) = got else {
+            panic!("pair {pair}: {got:?}")
+        };
+        let released = world.reply(Command::Release {
+            request: acked(serial + 1),
+            name: name("l"),
+            token: grants.first().unwrap().token,
+        });
+        assert_eq!(released, Reply::Released { holds: 0 }, "pair {pair}");
+    }
+    assert!(world.shard.counts().replies < 5);
+    // Nothing of it is carried out anew, and the wait is answered as ever.
+    let forgotten = Reply::Refused(Refusal::SerialForgotten {
+        serial: 500,
+        acked_below: 1,
+    });
+    let old = acquire(request(A, 500), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(old), forgotten);
+    let (_, effects) = world.release(B, "lead", FencingToken(1));
+    assert_eq!(effects, [completed(A, 1, granted("lead", X, 5_002, 1))]);
+    let again = acquire(request(A, 1), &[("lead", X)], Wait::Forever);
+    assert_eq!(world.reply(again), granted("lead", X, 5_002, 1));
+}
+
+fn abandoned(serial: u64) -> Reply {
+    Reply::Refused(Refusal::Abandoned { serial })
+}
+
+fn abandon(serial: u64, grants: Vec<GiveBack>) -> Command {
+    Command::UndoAcquire {
+        session: A,
+        serial: Serial(serial),
+        grants,
+        refusal: Refusal::Abandoned { serial },
+    }
+}
+
+/// One that is still on its way when it is given up is refused when it comes, for good.
+#[test]
+fn an_acquisition_that_comes_after_its_end_is_refused() {
+    let mut world = World::new();
+    assert_eq!(world.reply(abandon(7, vec![])), Reply::Done);
+    let late = acquire(request(A, 7), &[("l", X)], Wait::Forever);
+    for _ in 0..2 {
+        assert_eq!(world.reply(late.clone()), abandoned(7));
+    }
+    let acks = RequestId {
+        acked_below: Serial(8),
+        ..request(A, 8)
+    };
+    world.reply(acquire(acks, &[("m", X)], Wait::Try));
+    let forgotten = Reply::Refused(Refusal::SerialForgotten {
+        serial: 7,
+        acked_below: 8,
+    });
+    assert_eq!(world.reply(late), forgotten);
+    assert_eq!(world.shard.counts().holders, 1, "m alone");
+}
+
+/// One that waits gives back what it has taken, and the next go on.
+#[test]
+fn an_acquisition_that_waits_is_abandoned() {
+    let mut world = World::new();
+    world.take(B, "m", X);
+    let set = acquire(request(A, 7), &[("l", X), ("m", X)], Wait::Forever);
+    world.blocks(set.clone());
+    world.blocks(acquire(request(C, 1), &[("l", X)], Wait::Forever));
+    let (outcome, effects) = world.apply(abandon(7, vec![]));
+    assert_eq!(outcome, done(Reply::Done));
+    let expected = [
+        completed(A, 7, abandoned(7)),
+        completed(C, 1, granted("l", X, 3, 1)),
+    ];
+    assert_eq!(effects, expected);
+    assert_eq!(world.reply(set), abandoned(7));
+}
+
+/// What another part of the owner has given back meanwhile is not given back for it: the counts would
+/// say that the undone part is still there.
+#[test]
+fn a_reentrant_grant_is_undone_whatever_its_owner_did_meanwhile() {
+    let mut world = World::new();
+    let token = world.take(A, "l", X);
+    let again = acquire(request(A, 70), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(again), granted("l", X, 1, 2));
+    let (left, _) = world.release(A, "l", token);
+    assert_eq!(left, done(Reply::Released { holds: 1 }));
+    assert_eq!(world.reply(abandon(70, vec![])), Reply::Done);
+    assert_eq!(world.shard.counts().holders, 0);
+}
+
+/// Of a serial that a node gave no answer is kept; it is undone once all the same, and refused when it
+/// comes late.
+#[test]
+fn an_acquisition_without_a_serial_is_abandoned_once() {
+    let mut world = World::new();
+    let serial = Serial::FIRST_EPHEMERAL.0 + 7;
+    let token = world.take(A, "l", X);
+    let again = acquire(request(A, serial), &[("l", X)], Wait::Try);
+    assert_eq!(world.reply(again.clone()), granted("l", X, 1, 2));
+    let give_back = || {
+        let name = name("l");
+        vec![GiveBack { name, token }]
+    };
+    for _ in 0..3 {
+        assert_eq!(world.reply(abandon(serial, give_back())), Reply::Done);
+        assert_eq!(world.shard.counts().holders, 1);
+    }
+    assert_eq!(world.reply(again), abandoned(serial));
+    let (left, _) = world.release(A, "l", token);
+    assert_eq!(left, done(Reply::Released { holds: 0 }));
+
+    // Nobody has heard what an unnamed one was granted: its owner says it.
+    let mut unnamed = acquire(request(A, serial + 1), &[("m", X)], Wait::Try);
+    if let Command::Acquire { owner, .. } = &mut unnamed {
+        *owner = Owner::default();
+    }
+    world.reply(unnamed);
+    world.reply(abandon(serial + 1, vec![]));
+    assert_eq!(world.shard.counts().holders, 0);
 }

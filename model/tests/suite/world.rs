@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Millis, Outcome, Owner, Priority,
     Refusal, Reply, Serial, SessionId, ShardId, ShardTime, Timestamp, Value,
-    command::{LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, LockSpec, Mode, RequestId, Wait},
     reply::Grant,
     shard::Shard,
 };
@@ -42,6 +42,7 @@ pub(crate) fn request(session: SessionId, serial: u64) -> RequestId {
         session,
         serial: Serial(serial),
         acked_below: Serial(0),
+        acked: AckedRanges::NONE,
     }
 }
 

@@ -3,7 +3,12 @@
 //! Locks of one shard are one command. Over several shards they are taken shard after shard in
 //! ascending order, and within a shard by name, so that two acquisitions can never wait for each
 //! other in a circle; if a later shard refuses, what the earlier ones granted is given back.
-//! Invariant: the client sees all of them granted, or none held.
+//!
+//! Invariant: the client sees all of them granted, or none held. One that a shard cannot answer is kept
+//! for whoever repeats it with its serial, until its client abandons it: then it is undone in all its
+//! shards, each by itself, and where there is no leader as soon as there is one: the client remembers
+//! the serial, and asks until all shards have answered. Of a request without a serial the node that took
+//! it does the same.
 
 use std::{
     collections::BTreeMap,
@@ -11,8 +16,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use lockstep_model::{
-    Command, Owner, Refusal, Reply, ShardId, Value,
+    Command, Owner, Refusal, Reply, Serial, SessionId, ShardId, Value,
     command::{GiveBack, LockSpec, RequestId, Wait},
     reply::Grant,
 };
@@ -36,11 +42,24 @@ pub struct Acquisition {
     pub value: Value,
 }
 
+/// Why an acquisition was not granted.
+#[derive(Debug)]
+pub struct Failed {
+    /// What its client is told.
+    pub fault: Fault,
+    /// What is left to undo, by shard: nothing where everything is undone, or where the same request
+    /// may still succeed.
+    pub left: Undo,
+}
+
+/// What is to be undone: the grants of each shard that may have granted something, or may yet.
+pub type Undo = BTreeMap<ShardId, Vec<GiveBack>>;
+
 /// Takes the locks; the grants in the order in which they were asked for.
 ///
 /// # Errors
 /// If one is refused, or the outcome is unknown.
-pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Grant>, Fault> {
+pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Grant>, Failed> {
     let mut by_shard: BTreeMap<ShardId, Vec<(usize, LockSpec)>> = BTreeMap::new();
     for (position, spec) in acquisition.locks.iter().cloned().enumerate() {
         let shard = router.directory().shard_of_lock(&spec.name);
@@ -73,17 +92,46 @@ pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Gr
                         .map(|(at, grant)| (shard, at, grant)),
                 );
             }
-            Err(failure) => {
-                if let Some(refusal) = failure.undoes(acquisition.request) {
-                    undo(router, acquisition.request, held, refusal).await?;
-                }
-                return Err(failure.into());
-            }
+            Err(failure) => return Err(give_up(router, &acquisition, shard, held, failure).await),
         }
     }
     held.sort_by_key(|(_, position, _)| *position);
     Ok(held.into_iter().map(|(_, _, grant)| grant).collect())
 }
+
+/// Undoes what the earlier shards have granted, if it must be, where that can be done at once.
+async fn give_up(
+    router: &Router,
+    acquisition: &Acquisition,
+    shard: ShardId,
+    held: Vec<(ShardId, usize, Grant)>,
+    failure: Failure,
+) -> Failed {
+    let request = acquisition.request;
+    let Some(refusal) = failure.undoes(request) else {
+        let is_kept = !held.is_empty();
+        let mut fault = Fault::from(failure);
+        if is_kept {
+            fault.message.push_str(KEPT);
+        }
+        let left = Undo::new();
+        return Failed { fault, left };
+    };
+    let mut all = undo_of(held.into_iter().map(|(shard, _, grant)| (shard, grant)));
+    if let Failure::Unanswered(_) = failure {
+        // It may have it, or get it yet.
+        all.entry(shard).or_default();
+    }
+    let (left, fault) = undo(router, request.session, request.serial, all, &refusal).await;
+    let unfinished = fault.filter(|_| !request.serial.is_ephemeral());
+    Failed {
+        fault: unfinished.unwrap_or_else(|| failure.into()),
+        left,
+    }
+}
+
+/// Said of an acquisition that one shard did not answer, while others have granted it.
+const KEPT: &str = "; what other shards have granted is kept for the same request: repeat it with its serial, or abandon it";
 
 fn deadline(wait: Wait) -> Option<Instant> {
     match wait {
@@ -104,7 +152,7 @@ impl Failure {
     /// Why the earlier shards' grants have to be undone; none if they must stay. They may go only
     /// where no attempt at this request can succeed any more: another attempt, perhaps already
     /// under way at another node, is answered with those same grants. What stays held is found by
-    /// the repeated request.
+    /// the repeated request, or undone when its client abandons it.
     fn undoes(&self, request: RequestId) -> Option<Refusal> {
         match self {
             // Another attempt has succeeded, and its client has said so: they are in use.
@@ -114,7 +162,9 @@ impl Failure {
                 None
             }
             Self::Refused(refusal) => Some(refusal.clone()),
-            Self::Unanswered(_) if request.serial.is_ephemeral() => Some(Refusal::NoSuchWait),
+            Self::Unanswered(_) if request.serial.is_ephemeral() => Some(Refusal::Abandoned {
+                serial: request.serial.0,
+            }),
             Self::Unanswered(_) => None,
         }
     }
@@ -168,50 +218,55 @@ fn granted(reply: Result<Reply, RouteError>) -> Result<Vec<Grant>, Failure> {
     }
 }
 
-/// Undoes what an acquisition was granted, because of a refusal elsewhere: each lock is held as often
-/// as before.
-///
-/// # Errors
-/// If a shard has no leader: then it ends with the session.
+/// The grants by shard, as they are given back.
+pub fn undo_of(granted: impl IntoIterator<Item = (ShardId, Grant)>) -> Undo {
+    let mut undo = Undo::new();
+    for (shard, Grant { name, token, .. }) in granted {
+        let give_back = GiveBack { name, token };
+        undo.entry(shard).or_default().push(give_back);
+    }
+    undo
+}
+
+/// Ends an acquisition in all these shards at once: each undoes what it granted, and will grant nothing.
+/// What is left where a shard did not answer, and why; to be tried again.
 pub async fn undo(
     router: &Router,
-    request: RequestId,
-    held: impl IntoIterator<Item = (ShardId, usize, Grant)>,
-    refusal: Refusal,
-) -> Result<(), Fault> {
-    let RequestId {
-        session, serial, ..
-    } = request;
-    let mut by_shard: BTreeMap<ShardId, Vec<GiveBack>> = BTreeMap::new();
-    for (shard, _, grant) in held {
-        let keep = grant.holds.saturating_sub(1);
-        let undo = GiveBack {
-            name: grant.name,
-            token: grant.token,
-            keep,
-        };
-        by_shard.entry(shard).or_default().push(undo);
-    }
-    for (shard, grants) in by_shard {
+    session: SessionId,
+    serial: Serial,
+    all: Undo,
+    refusal: &Refusal,
+) -> (Undo, Option<Fault>) {
+    let undone = all.into_iter().map(async |(shard, grants)| {
         let command = Command::UndoAcquire {
             session,
             serial,
-            grants,
+            grants: grants.clone(),
             refusal: refusal.clone(),
         };
-        match router.session_command(session, shard, command).await? {
-            Reply::Done
-            | Reply::Refused(Refusal::NoSession { .. } | Refusal::SessionEnded { .. }) => {}
-            Reply::Refused(refusal) => return Err(refusal.into()),
-            other => return Err(unexpected(&other).into()),
-        }
+        let fault = match router.session_command(session, shard, command).await {
+            Ok(
+                Reply::Done
+                | Reply::Refused(Refusal::NoSession { .. } | Refusal::SessionEnded { .. }),
+            ) => return None,
+            Ok(Reply::Refused(refusal)) => refusal.into(),
+            Ok(other) => unexpected(&other).into(),
+            Err(error) => Fault::from(error),
+        };
+        Some((shard, grants, fault))
+    });
+    let mut left = Undo::new();
+    let mut first = None;
+    for (shard, grants, fault) in join_all(undone).await.into_iter().flatten() {
+        left.insert(shard, grants);
+        first.get_or_insert(fault);
     }
-    Ok(())
+    (left, first)
 }
 
 #[cfg(test)]
 mod tests {
-    use lockstep_model::{Serial, SessionId};
+    use lockstep_model::command::AckedRanges;
 
     use super::*;
 
@@ -220,6 +275,7 @@ mod tests {
             session: SessionId(1),
             serial: Serial(serial),
             acked_below: Serial(0),
+            acked: AckedRanges::NONE,
         }
     }
 

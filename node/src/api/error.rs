@@ -192,6 +192,7 @@ impl From<Refusal> for Fault {
             Refusal::WaitCancelled { name } => {
                 Self::new(Code::Cancelled, "CANCELLED", words).with("lock", name)
             }
+            Refusal::Abandoned { .. } => Self::new(Code::Cancelled, "CANCELLED", words),
             Refusal::NoSuchWait => Self::new(Code::NotFound, "NO_SUCH_WAIT", words),
             Refusal::TooManyWaiters { name, limit } => {
                 Self::new(Code::ResourceExhausted, "TOO_MANY_WAITERS", words)
@@ -205,24 +206,14 @@ impl From<Refusal> for Fault {
             Refusal::Deadlock { name, cycle } => Self::new(Code::Aborted, "DEADLOCK", words)
                 .with("lock", name)
                 .with("cycle", cycle),
-            Refusal::OtherUsage { name, present } => failed("OTHER_USAGE")
-                .with("lock", name)
-                .with("present", present),
-            Refusal::OtherPermits { name } => failed("OTHER_PERMITS").with("lock", name),
-            Refusal::UpgradeRequired { name } => failed("UPGRADE_REQUIRED").with("lock", name),
-            Refusal::StaleToken { name, token } => failed("STALE_TOKEN")
-                .with("lock", name)
-                .with("token", token),
-            Refusal::WrongMode { name, .. } => failed("WRONG_MODE").with("lock", name),
-            Refusal::HeldAgain { name, holds } => {
-                failed("HELD_AGAIN").with("lock", name).with("holds", holds)
-            }
-            Refusal::UpgradePending { name } => failed("UPGRADE_PENDING").with("lock", name),
-            Refusal::TooManyHolds { name, limit } => {
-                Self::new(Code::ResourceExhausted, "TOO_MANY_HOLDS", words)
-                    .with("lock", name)
-                    .with("limit", limit)
-            }
+            Refusal::OtherUsage { .. }
+            | Refusal::OtherPermits { .. }
+            | Refusal::UpgradeRequired { .. }
+            | Refusal::StaleToken { .. }
+            | Refusal::WrongMode { .. }
+            | Refusal::HeldAgain { .. }
+            | Refusal::UpgradePending { .. }
+            | Refusal::TooManyHolds { .. } => Self::about_holds(refusal),
             Refusal::Malformed { .. } | Refusal::WrongShard => {
                 Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)
             }
@@ -250,6 +241,37 @@ impl Fault {
     fn no_session(session: SessionId) -> Self {
         let words = Refusal::NoSession { session }.to_string();
         Self::new(Code::NotFound, "SESSION_NOT_FOUND", words).with("session", session)
+    }
+
+    /// What is wrong with how a lock is used or held.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the first half of the match tells them apart"
+    )]
+    fn about_holds(refusal: Refusal) -> Self {
+        let words = refusal.to_string();
+        let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());
+        match refusal {
+            Refusal::OtherUsage { name, present } => failed("OTHER_USAGE")
+                .with("lock", name)
+                .with("present", present),
+            Refusal::OtherPermits { name } => failed("OTHER_PERMITS").with("lock", name),
+            Refusal::UpgradeRequired { name } => failed("UPGRADE_REQUIRED").with("lock", name),
+            Refusal::StaleToken { name, token } => failed("STALE_TOKEN")
+                .with("lock", name)
+                .with("token", token),
+            Refusal::WrongMode { name, .. } => failed("WRONG_MODE").with("lock", name),
+            Refusal::HeldAgain { name, holds } => {
+                failed("HELD_AGAIN").with("lock", name).with("holds", holds)
+            }
+            Refusal::UpgradePending { name } => failed("UPGRADE_PENDING").with("lock", name),
+            Refusal::TooManyHolds { name, limit } => {
+                Self::new(Code::ResourceExhausted, "TOO_MANY_HOLDS", words)
+                    .with("lock", name)
+                    .with("limit", limit)
+            }
+            other => Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", other.to_string()),
+        }
     }
 
     /// What the meta shard refuses.

@@ -20,7 +20,7 @@ use super::{
     error::Fault,
     everywhere::everywhere,
     operation,
-    stream::{self, acked_below, session_id, unary_serial},
+    stream::{self, acked, acked_below, session_id, unary_serial},
     watch,
 };
 use crate::{
@@ -43,12 +43,19 @@ impl LockServer {
     }
 }
 
-fn request_id(session: u64, serial: u64, bound: u64) -> Result<RequestId, Fault> {
+fn request_id(
+    session: u64,
+    serial: u64,
+    bound: u64,
+    ranges: &[pb::SerialRange],
+) -> Result<RequestId, Fault> {
     let serial = unary_serial(serial)?;
+    let acked_below = acked_below(bound, serial)?;
     Ok(RequestId {
         session: session_id(session)?,
         serial,
-        acked_below: acked_below(bound, serial)?,
+        acked_below,
+        acked: acked(ranges, acked_below, serial)?,
     })
 }
 
@@ -176,7 +183,12 @@ impl LockService for LockServer {
         request: Request<pb::AcquireRequest>,
     ) -> Result<Response<pb::AcquireResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial, request.acked_below)?;
+        let id = request_id(
+            request.session_id,
+            request.serial,
+            request.acked_below,
+            &request.acked,
+        )?;
         let acquisition = operation::acquisition(id, request.operation)?;
         let grants = detached(self.router()?, acquisition).await?;
         Ok(Response::new(pb::AcquireResponse {
@@ -184,12 +196,29 @@ impl LockService for LockServer {
         }))
     }
 
+    async fn abandon(
+        &self,
+        request: Request<pb::AbandonRequest>,
+    ) -> Result<Response<pb::AbandonResponse>, Status> {
+        let request = request.into_inner();
+        let session = session_id(request.session_id)?;
+        let serial = stream::serial(request.serial)?;
+        let router = self.router()?;
+        operation::abandon(&router, session, serial, &request.names).await?;
+        Ok(Response::new(pb::AbandonResponse {}))
+    }
+
     async fn release(
         &self,
         request: Request<pb::ReleaseRequest>,
     ) -> Result<Response<pb::ReleaseResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial, request.acked_below)?;
+        let id = request_id(
+            request.session_id,
+            request.serial,
+            request.acked_below,
+            &request.acked,
+        )?;
         let router = self.router()?;
         let holds = operation::release(&router, id, request.operation).await?;
         Ok(Response::new(pb::ReleaseResponse { holds }))
@@ -211,7 +240,12 @@ impl LockService for LockServer {
         request: Request<pb::UpgradeRequest>,
     ) -> Result<Response<pb::UpgradeResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial, request.acked_below)?;
+        let id = request_id(
+            request.session_id,
+            request.serial,
+            request.acked_below,
+            &request.acked,
+        )?;
         let router = self.router()?;
         let grant = operation::upgrade(&router, id, request.operation).await?;
         Ok(Response::new(pb::UpgradeResponse {
@@ -224,7 +258,12 @@ impl LockService for LockServer {
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial, request.acked_below)?;
+        let id = request_id(
+            request.session_id,
+            request.serial,
+            request.acked_below,
+            &request.acked,
+        )?;
         let router = self.router()?;
         let token = operation::downgrade(&router, id, request.operation).await?;
         Ok(Response::new(pb::DowngradeResponse { token: token.0 }))
@@ -235,7 +274,12 @@ impl LockService for LockServer {
         request: Request<pb::ProclaimRequest>,
     ) -> Result<Response<pb::ProclaimResponse>, Status> {
         let request = request.into_inner();
-        let id = request_id(request.session_id, request.serial, request.acked_below)?;
+        let id = request_id(
+            request.session_id,
+            request.serial,
+            request.acked_below,
+            &request.acked,
+        )?;
         let router = self.router()?;
         operation::proclaim(&router, id, request.operation).await?;
         Ok(Response::new(pb::ProclaimResponse {}))

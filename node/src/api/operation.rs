@@ -2,14 +2,17 @@
 //!
 //! Invariant: an operation is checked whole before any part of it is carried out.
 
+use futures::{StreamExt as _, stream};
 use lockstep_model::{
-    Answer, Command, FencingToken, LockName, Millis, Query, Refusal, Reply, SessionId,
-    command::RequestId, reply::Grant,
+    Answer, Command, FencingToken, LockName, Millis, Query, Refusal, Reply, Serial, SessionId,
+    ShardId,
+    command::{MAX_LOCKS_PER_ACQUIRE, RequestId},
+    reply::Grant,
 };
 use lockstep_proto::lock::v1 as pb;
 
 use super::{
-    acquire::{Acquisition, acquire},
+    acquire::{Acquisition, Undo, acquire, undo},
     convert,
     error::Fault,
 };
@@ -202,7 +205,8 @@ pub async fn carry_out(
     use pb::{operation::Operation, operation_result::Result as Done};
     Ok(match operation {
         Some(Operation::Acquire(operation)) => {
-            let grants = acquire(router, acquisition(request, Some(operation))?).await?;
+            let granted = acquire(router, acquisition(request, Some(operation))?).await;
+            let grants = granted.map_err(|failed| failed.fault)?;
             Done::Granted(pb::Grants {
                 grants: grants.iter().map(convert::grant).collect(),
             })
@@ -237,25 +241,62 @@ pub async fn carry_out(
     })
 }
 
-/// Gives up a blocked acquisition or upgrade, wherever it is blocked.
+/// Gives up a blocked acquisition or upgrade, wherever of these shards it is blocked. A shard that does
+/// not answer keeps none of the others from it.
 ///
 /// # Errors
-/// If a shard has no leader.
+/// If it was found nowhere, and a shard did not answer.
 pub async fn cancel(
     router: &Router,
     session: SessionId,
-    serial: lockstep_model::Serial,
+    serial: Serial,
+    shards: impl IntoIterator<Item = ShardId>,
 ) -> Result<(), Fault> {
-    for shard in router.directory().data_shards() {
+    let asked = shards.into_iter().map(|shard| {
         let command = Command::CancelWait { session, serial };
-        match router.command(shard, command).await? {
-            Reply::Done => return Ok(()),
+        async move { router.command(shard, command).await }
+    });
+    let mut asked = stream::iter(asked).buffer_unordered(CANCELS_AT_ONCE);
+    let mut fault = None;
+    while let Some(answer) = asked.next().await {
+        match answer {
+            // It waits in one shard at a time.
+            Ok(Reply::Done) => return Ok(()),
             // Not here: it was granted, or is blocked in another shard.
-            Reply::Refused(_) => {}
-            other => return Err(unexpected(&other).into()),
+            Ok(Reply::Refused(_)) => {}
+            Ok(other) => fault = Some(unexpected(&other).into()),
+            Err(error) => fault = Some(error.into()),
         }
     }
-    Ok(())
+    fault.map_or(Ok(()), Err)
+}
+
+/// Shards that are asked at once to give up a wait: all of those that most clusters have.
+const CANCELS_AT_ONCE: usize = 64;
+
+/// Undoes an acquisition of these locks, however far it has come, in every shard that answers.
+///
+/// # Errors
+/// If a name is out of bounds, or a shard did not answer: it is to be abandoned again then.
+pub async fn abandon(
+    router: &Router,
+    session: SessionId,
+    serial: Serial,
+    names: &[String],
+) -> Result<(), Fault> {
+    if !(1..=MAX_LOCKS_PER_ACQUIRE).contains(&names.len()) {
+        let words = format!("must be the 1 to {MAX_LOCKS_PER_ACQUIRE} locks of the acquisition");
+        return Err(Fault::invalid("names", words));
+    }
+    let mut all = Undo::new();
+    for (at, text) in names.iter().enumerate() {
+        let name = convert::name(&format!("names[{at}]"), text)?;
+        all.entry(router.directory().shard_of_lock(&name))
+            .or_default();
+    }
+    let refusal = Refusal::Abandoned { serial: serial.0 };
+    let (_, fault) = undo(router, session, serial, all, &refusal).await;
+    fault.map_or(Ok(()), Err)
 }
 
 async fn on_lock(

@@ -4,10 +4,18 @@
 //! come. A stream that ends takes nothing with it: what was blocked stays blocked, and its answer
 //! is given to whoever repeats the operation.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Future, StreamExt as _, stream::FuturesUnordered};
-use lockstep_model::{Command, Reply, Serial, SessionId, ShardId, command::RequestId};
+use lockstep_model::{
+    Command, LockName, Reply, Serial, SessionId, ShardId,
+    command::{AckedRanges, MAX_RANGES_PER_REQUEST, RequestId, SerialRange},
+};
 use lockstep_proto::lock::v1 as pb;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
@@ -69,8 +77,8 @@ struct SessionStream {
     requests: Streaming<pb::SessionRequest>,
     answers: mpsc::Sender<Result<pb::SessionResponse, Status>>,
     pending: FuturesUnordered<Pending>,
-    /// Where single-shard waits are, so that a cancel need not ask every shard.
-    blocked_in: HashMap<Serial, ShardId>,
+    /// Where waits can be, so that a cancel need not ask every shard.
+    blocked_in: HashMap<Serial, BTreeSet<ShardId>>,
     open: bool,
 }
 
@@ -160,9 +168,22 @@ impl SessionStream {
             }
             Some(Request::Cancel(cancel)) => {
                 let serial = serial(cancel.serial)?;
-                let shard = self.blocked_in.get(&serial).copied();
+                let shards = self.blocked_in.get(&serial).cloned();
                 self.pending
-                    .push(Box::pin(give_up(router, session, serial, shard)));
+                    .push(Box::pin(give_up(router, session, serial, shards)));
+            }
+            Some(Request::Abandon(abandon)) => {
+                let serial = serial(abandon.serial)?;
+                self.pending.push(Box::pin(async move {
+                    let names = &abandon.names;
+                    let undone = operation::abandon(&router, session, serial, names).await;
+                    Event::Answer(pb::session_response::Response::Abandoned(
+                        pb::OperationAbandoned {
+                            serial: serial.0,
+                            error: undone.err().map(Fault::into_operation_error),
+                        },
+                    ))
+                }));
             }
             Some(Request::Attach(_)) => {
                 return Err(Fault::invalid("request", "the stream is attached already").into());
@@ -183,12 +204,14 @@ impl SessionStream {
             session,
             serial,
             acked_below,
+            acked: acked(&operation.acked, acked_below, serial)?,
         };
         if self.blocked_in.len() >= MAX_PENDING {
             self.blocked_in.clear();
         }
-        if let Some(shard) = single_shard(&self.router, &operation) {
-            self.blocked_in.insert(serial, shard);
+        let shards = shards_of(&self.router, &operation);
+        if !shards.is_empty() {
+            self.blocked_in.insert(serial, shards);
         }
         let router = Arc::clone(&self.router);
         self.pending.push(Box::pin(async move {
@@ -248,38 +271,36 @@ async fn give_up(
     router: Arc<Router>,
     session: SessionId,
     serial: Serial,
-    shard: Option<ShardId>,
+    shards: Option<BTreeSet<ShardId>>,
 ) -> Event {
-    let cancelled = match shard {
-        Some(shard) => router
-            .command(shard, Command::CancelWait { session, serial })
-            .await
-            .map(|_| ())
-            .map_err(Fault::from),
-        None => operation::cancel(&router, session, serial).await,
-    };
+    let shards = shards.unwrap_or_else(|| router.directory().data_shards().collect());
+    let cancelled = operation::cancel(&router, session, serial, shards).await;
     if let Err(fault) = cancelled {
         tracing::debug!(%session, %serial, reason = fault.reason, "cancel not carried out");
     }
     Event::Nothing
 }
 
-/// Where an operation can be blocked, if that is one shard.
-fn single_shard(router: &Router, operation: &pb::Operation) -> Option<ShardId> {
+/// Where an operation can be blocked.
+fn shards_of(router: &Router, operation: &pb::Operation) -> BTreeSet<ShardId> {
     use pb::operation::Operation;
-    let name = match operation.operation.as_ref()? {
-        Operation::Acquire(acquire) => match acquire.locks.as_slice() {
-            [one] => &one.name,
-            _ => return None,
-        },
-        Operation::Upgrade(upgrade) => &upgrade.name,
-        Operation::Release(_)
-        | Operation::Renew(_)
-        | Operation::Downgrade(_)
-        | Operation::Proclaim(_) => return None,
+    let names: Vec<&String> = match &operation.operation {
+        Some(Operation::Acquire(acquire)) => acquire.locks.iter().map(|lock| &lock.name).collect(),
+        Some(Operation::Upgrade(upgrade)) => vec![&upgrade.name],
+        Some(
+            Operation::Release(_)
+            | Operation::Renew(_)
+            | Operation::Downgrade(_)
+            | Operation::Proclaim(_),
+        )
+        | None => Vec::new(),
     };
-    let name = lockstep_model::LockName::new(name).ok()?;
-    Some(router.directory().shard_of_lock(&name))
+    let names = names
+        .into_iter()
+        .filter_map(|name| LockName::new(name).ok());
+    names
+        .map(|name| router.directory().shard_of_lock(&name))
+        .collect()
 }
 
 async fn resume(router: &Router, session: SessionId) -> Result<pb::StreamAttached, Fault> {
@@ -315,7 +336,11 @@ pub fn session_id(id: u64) -> Result<SessionId, Fault> {
     }
 }
 
-fn serial(serial: u64) -> Result<Serial, Fault> {
+/// A serial that a client gave.
+///
+/// # Errors
+/// If it is 0, or in the range that nodes give out.
+pub fn serial(serial: u64) -> Result<Serial, Fault> {
     match Serial(serial) {
         Serial(0) => Err(Fault::invalid("serial", "must be 1 or more")),
         serial if serial.is_ephemeral() => Err(Fault::invalid(
@@ -338,6 +363,31 @@ pub fn acked_below(bound: u64, serial: Serial) -> Result<Serial, Fault> {
         ));
     }
     Ok(Serial(bound))
+}
+
+/// What else the client has the answers of: ranges after the bound, without the operation itself.
+///
+/// # Errors
+/// If they are not so, or too many.
+pub fn acked(
+    ranges: &[pb::SerialRange],
+    below: Serial,
+    serial: Serial,
+) -> Result<AckedRanges, Fault> {
+    let sound = ranges
+        .iter()
+        .all(|range| range.first >= below.0 && !(range.first..=range.last).contains(&serial.0));
+    let ranges = ranges.iter().map(|range| SerialRange {
+        from: Serial(range.first),
+        below: Serial(range.last.saturating_add(1)),
+    });
+    let ranges = AckedRanges::new(ranges).filter(|_| sound);
+    ranges.ok_or_else(|| {
+        let words = format!(
+            "must be at most {MAX_RANGES_PER_REQUEST} ranges, ascending, after acked_below, and without the operation's own serial"
+        );
+        Fault::invalid("acked", words)
+    })
 }
 
 /// A unary call's serial: the client's, or one that is good for this call alone.

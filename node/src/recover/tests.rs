@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_model::{
     Batch, Command, FencingToken, LockName, Machine, Owner, Priority, Serial, SessionId, ShardId,
     ShardTime, Timestamp, Value,
-    command::{LockSpec, Mode, RequestId, Wait},
+    command::{AckedRanges, LockSpec, Mode, RequestId, Wait},
     meta::{NodeRecord, Settings},
     placement,
     query::ClusterView,
@@ -92,6 +92,7 @@ fn grants(count: u64) -> Payload {
             session,
             serial: Serial(serial),
             acked_below: Serial(0),
+            acked: AckedRanges::NONE,
         },
         owner: Owner::default(),
         locks: vec![LockSpec {

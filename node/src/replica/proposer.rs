@@ -285,7 +285,7 @@ fn weight(command: &Command) -> usize {
         }
         Command::UndoAcquire { grants, .. } => grants
             .iter()
-            .map(|grant| grant.name.as_str().len() + 16)
+            .map(|grant| grant.name.as_str().len() + 8)
             .sum(),
         Command::OpenSession { labels, .. } => labels
             .iter()

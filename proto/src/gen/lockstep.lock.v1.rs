@@ -97,7 +97,7 @@ pub struct SessionInfo {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionRequest {
-    #[prost(oneof = "session_request::Request", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "session_request::Request", tags = "1, 2, 3, 4, 5")]
     pub request: ::core::option::Option<session_request::Request>,
 }
 /// Nested message and enum types in `SessionRequest`.
@@ -117,6 +117,9 @@ pub mod session_request {
         /// if the grant came first.
         #[prost(message, tag = "4")]
         Cancel(super::CancelOperation),
+        /// Undoes an acquisition: see `Abandon`. Answered by an `OperationAbandoned`.
+        #[prost(message, tag = "5")]
+        Abandon(super::AbandonOperation),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -142,6 +145,11 @@ pub struct Operation {
     /// The client has the answers of all serials below this one; their records are dropped.
     #[prost(uint64, tag = "2")]
     pub acked_below: u64,
+    /// The client has these answers as well: at most 4 ranges, ascending, not before `acked_below` and
+    /// without this operation. So an operation that waits for long, and holds `acked_below` back, holds
+    /// back nothing else; tell a shard of each range until an operation there was answered.
+    #[prost(message, repeated, tag = "9")]
+    pub acked: ::prost::alloc::vec::Vec<SerialRange>,
     #[prost(oneof = "operation::Operation", tags = "3, 4, 5, 6, 7, 8")]
     pub operation: ::core::option::Option<operation::Operation>,
 }
@@ -163,10 +171,26 @@ pub mod operation {
         Proclaim(super::ProclaimOperation),
     }
 }
+/// SerialRange is all serials from the first to the last.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SerialRange {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelOperation {
     #[prost(uint64, tag = "1")]
     pub serial: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbandonOperation {
+    #[prost(uint64, tag = "1")]
+    pub serial: u64,
+    /// All locks of the acquisition.
+    #[prost(string, repeated, tag = "2")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AcquireOperation {
@@ -267,7 +291,7 @@ pub struct ProclaimOperation {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SessionResponse {
-    #[prost(oneof = "session_response::Response", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "session_response::Response", tags = "1, 2, 3, 4, 5")]
     pub response: ::core::option::Option<session_response::Response>,
 }
 /// Nested message and enum types in `SessionResponse`.
@@ -283,7 +307,17 @@ pub mod session_response {
         /// The session is over; the stream ends after this.
         #[prost(message, tag = "4")]
         Ended(super::SessionEnded),
+        #[prost(message, tag = "5")]
+        Abandoned(super::OperationAbandoned),
     }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct OperationAbandoned {
+    #[prost(uint64, tag = "1")]
+    pub serial: u64,
+    /// Unset once nothing of the acquisition is held anywhere, nor will be. Else why not yet.
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<OperationError>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StreamAttached {
@@ -403,6 +437,9 @@ pub struct AcquireRequest {
     /// See `Operation.acked_below`.
     #[prost(uint64, tag = "4")]
     pub acked_below: u64,
+    /// See `Operation.acked`.
+    #[prost(message, repeated, tag = "5")]
+    pub acked: ::prost::alloc::vec::Vec<SerialRange>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AcquireResponse {
@@ -410,6 +447,18 @@ pub struct AcquireResponse {
     pub grants: ::prost::alloc::vec::Vec<Grant>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbandonRequest {
+    #[prost(uint64, tag = "1")]
+    pub session_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub serial: u64,
+    /// All locks of the acquisition.
+    #[prost(string, repeated, tag = "3")]
+    pub names: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AbandonResponse {}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ReleaseRequest {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
@@ -420,6 +469,9 @@ pub struct ReleaseRequest {
     /// See `Operation.acked_below`.
     #[prost(uint64, tag = "4")]
     pub acked_below: u64,
+    /// See `Operation.acked`.
+    #[prost(message, repeated, tag = "5")]
+    pub acked: ::prost::alloc::vec::Vec<SerialRange>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseResponse {
@@ -438,7 +490,7 @@ pub struct RenewResponse {
     #[prost(uint64, tag = "1")]
     pub ttl_ms: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UpgradeRequest {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
@@ -449,13 +501,16 @@ pub struct UpgradeRequest {
     /// See `Operation.acked_below`.
     #[prost(uint64, tag = "4")]
     pub acked_below: u64,
+    /// See `Operation.acked`.
+    #[prost(message, repeated, tag = "5")]
+    pub acked: ::prost::alloc::vec::Vec<SerialRange>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpgradeResponse {
     #[prost(message, optional, tag = "1")]
     pub grant: ::core::option::Option<Grant>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DowngradeRequest {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
@@ -466,13 +521,16 @@ pub struct DowngradeRequest {
     /// See `Operation.acked_below`.
     #[prost(uint64, tag = "4")]
     pub acked_below: u64,
+    /// See `Operation.acked`.
+    #[prost(message, repeated, tag = "5")]
+    pub acked: ::prost::alloc::vec::Vec<SerialRange>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DowngradeResponse {
     #[prost(uint64, tag = "1")]
     pub token: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProclaimRequest {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
@@ -483,6 +541,9 @@ pub struct ProclaimRequest {
     /// See `Operation.acked_below`.
     #[prost(uint64, tag = "4")]
     pub acked_below: u64,
+    /// See `Operation.acked`.
+    #[prost(message, repeated, tag = "5")]
+    pub acked: ::prost::alloc::vec::Vec<SerialRange>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProclaimResponse {}
@@ -1035,6 +1096,34 @@ pub mod lock_service_client {
                 .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Acquire"));
             self.inner.unary(req, path, codec).await
         }
+        /// Undoes an acquisition, however far it has come: waiting, granted in some shards or in all, or still
+        /// on its way. Every shard with a leader does so at once; the answer comes when all have, and is an
+        /// error until then: abandon again. For whoever does not want to repeat an acquisition whose answer
+        /// was lost, or was that a shard did not answer.
+        pub async fn abandon(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AbandonRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::AbandonResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/lockstep.lock.v1.LockService/Abandon",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("lockstep.lock.v1.LockService", "Abandon"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Gives one hold of a lock back.
         pub async fn release(
             &mut self,
@@ -1351,6 +1440,14 @@ pub mod lock_service_server {
             &self,
             request: tonic::Request<super::AcquireRequest>,
         ) -> std::result::Result<tonic::Response<super::AcquireResponse>, tonic::Status>;
+        /// Undoes an acquisition, however far it has come: waiting, granted in some shards or in all, or still
+        /// on its way. Every shard with a leader does so at once; the answer comes when all have, and is an
+        /// error until then: abandon again. For whoever does not want to repeat an acquisition whose answer
+        /// was lost, or was that a shard did not answer.
+        async fn abandon(
+            &self,
+            request: tonic::Request<super::AbandonRequest>,
+        ) -> std::result::Result<tonic::Response<super::AbandonResponse>, tonic::Status>;
         /// Gives one hold of a lock back.
         async fn release(
             &self,
@@ -1761,6 +1858,51 @@ pub mod lock_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AcquireSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/lockstep.lock.v1.LockService/Abandon" => {
+                    #[allow(non_camel_case_types)]
+                    struct AbandonSvc<T: LockService>(pub Arc<T>);
+                    impl<
+                        T: LockService,
+                    > tonic::server::UnaryService<super::AbandonRequest>
+                    for AbandonSvc<T> {
+                        type Response = super::AbandonResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AbandonRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LockService>::abandon(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AbandonSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -1,12 +1,13 @@
 //! The course of one operation: sent, repeated, cancelled, answered.
 //!
 //! Invariant: an operation leaves the pending ones only with its final answer, with the loss of
-//! the session, or because no server can ever have heard of it.
+//! the session, or because no server can ever have heard of it. An acquisition that nobody waits for is
+//! abandoned: it leaves them when every shard concerned has undone it, each as soon as it can.
 
 use lockstep_model::id::{FencingToken, LockName};
 use lockstep_proto::lock::v1::{
-    CancelOperation, Grants, Operation, OperationResult, ReleaseOperation,
-    operation_result::Result as Answer, session_request::Request,
+    AbandonOperation, CancelOperation, Grants, Operation, OperationAbandoned, OperationResult,
+    ReleaseOperation, operation_result::Result as Answer, session_request::Request,
 };
 use tokio::sync::{SemaphorePermit, TryAcquireError};
 
@@ -27,10 +28,43 @@ use crate::{
 /// the same node back.
 const FAILURES_BEFORE_DETOUR: u32 = 3;
 
+/// True if the shard of an operation is sure to have heard of it: a renewal is read, and of several locks
+/// another shard may have refused.
+fn was_heard(work: &Work, outcome: &Outcome) -> bool {
+    match (work, outcome) {
+        (Work::Renew(_), _) | (_, Err(Failure::NoAnswer { .. } | Failure::Lost(_))) => false,
+        (_, Ok(_)) => true,
+        (Work::Acquire(acquire), Err(Failure::Refused(error))) => {
+            acquire.locks.len() == 1 && error.reason != Reason::InvalidArgument
+        }
+        (
+            Work::Release(_) | Work::Upgrade(_) | Work::Downgrade(_) | Work::Proclaim(_),
+            Err(Failure::Refused(error)),
+        ) => error.reason != Reason::InvalidArgument,
+    }
+}
+
+/// What undoes an acquisition in all its shards.
+fn abandonment(serial: u64, work: &Work) -> AbandonOperation {
+    let names = match work {
+        Work::Acquire(acquire) => acquire.locks.iter().map(|lock| lock.name.clone()).collect(),
+        Work::Release(_)
+        | Work::Renew(_)
+        | Work::Upgrade(_)
+        | Work::Downgrade(_)
+        | Work::Proclaim(_) => Vec::new(),
+    };
+    AbandonOperation { serial, names }
+}
+
 impl Core {
     /// Puts an operation on the stream where it belongs, or sets the time to try again.
     pub(super) fn dispatch(&mut self, serial: u64, now: LeaseTime) {
         let acked_below = self.pending.keys().next().copied().unwrap_or(serial);
+        let shard = self.pending.get(&serial).map(|pending| &pending.key);
+        let shard = shard.and_then(|key| self.placement.shard_of(key));
+        let serials = self.pending.keys().copied();
+        let acked = self.acks.ranges(shard, serials, self.next_serial);
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
@@ -40,12 +74,18 @@ impl Core {
         if let Some(link) = link {
             pending.place = Place::On(link);
             pending.sent = true;
-            let operation = Operation {
-                serial,
-                acked_below,
-                operation: Some(pending.work.clone()),
+            pending.acked.clone_from(&acked);
+            let request = if pending.abandoned {
+                Request::Abandon(abandonment(serial, &pending.work))
+            } else {
+                Request::Operation(Operation {
+                    serial,
+                    acked_below,
+                    acked: acked.clone(),
+                    operation: Some(pending.work.clone()),
+                })
             };
-            self.links.send(link, Request::Operation(operation));
+            self.links.send(link, request);
             if pending.cancel.is_some() {
                 self.send_cancel(serial, now);
             }
@@ -103,9 +143,15 @@ impl Core {
             return;
         };
         match pending.work {
+            // No server can know of it.
+            Work::Acquire(_) if !pending.sent => {
+                self.take(serial, now);
+            }
             Work::Acquire(_) => {
-                pending.sink = Sink::Undo;
-                self.cancel_pending(serial, now);
+                pending.sink = Sink::Nobody;
+                pending.abandoned = true;
+                pending.cancel = None;
+                self.dispatch(serial, now);
             }
             Work::Release(_)
             | Work::Renew(_)
@@ -120,10 +166,6 @@ impl Core {
         let Some(pending) = self.pending.get_mut(&serial) else {
             return;
         };
-        if !pending.sent && matches!(pending.sink, Sink::Undo) {
-            self.take(serial, now);
-            return;
-        }
         let waits = matches!(pending.work, Work::Acquire(_) | Work::Upgrade(_));
         if waits && pending.cancel.is_none() {
             pending.cancel = Some(Cancel {
@@ -172,9 +214,16 @@ impl Core {
                 "the server's answer is of a kind that this client does not know: update it",
             ))),
         };
+        if self.pending.get(&serial).is_some_and(|p| p.abandoned) {
+            return;
+        }
         let Some(pending) = self.take(serial, now) else {
             return;
         };
+        if !pending.acked.is_empty() && was_heard(&pending.work, &outcome) {
+            let shard = self.placement.shard_of(&pending.key);
+            self.acks.told(shard, &pending.acked);
+        }
         match pending.sink {
             Sink::Caller(caller) => {
                 // A caller that goes abandons its operation first, under the same lock.
@@ -185,12 +234,31 @@ impl Core {
                     tracing::warn!(session = %self.id, serial, %error, "an operation that nobody waits for was refused");
                 }
             }
-            Sink::Undo => {
-                if let Ok(Answer::Granted(grants)) = outcome {
-                    self.release_all(grants, now);
-                }
-            }
             Sink::ReleaseAfter(hold) => self.release_changed(Some(outcome), hold, now),
+        }
+    }
+
+    /// How far an abandonment came. Until every shard has undone the operation, it is sent again.
+    pub(super) fn abandoned(&mut self, link: LinkId, answer: OperationAbandoned, now: LeaseTime) {
+        let serial = answer.serial;
+        let is_abandoned = |pending: &Pending| pending.abandoned;
+        if !self.pending.get(&serial).is_some_and(is_abandoned) {
+            return;
+        }
+        let Some(error) = answer.error.map(ServerError::from_operation) else {
+            self.take(serial, now);
+            return;
+        };
+        match error.disposition() {
+            Disposition::SessionOver => self.lose(Loss::Ended {
+                reason: error.reason,
+                message: error.message,
+            }),
+            Disposition::Retry => self.retry(link, serial, &error, now),
+            Disposition::Final => {
+                tracing::warn!(session = %self.id, serial, %error, "an acquisition that was given up is not undone: what it has ends with its session");
+                self.take(serial, now);
+            }
         }
     }
 

@@ -6,9 +6,9 @@ use lockstep_model::{
 };
 use lockstep_proto::cluster::v1::{NodeEndpoint, ShardPlacement, WatchPlacementResponse};
 use lockstep_proto::lock::v1::{
-    AcquireOperation, Downgraded, Grant, Grants, LockMode, LockSpec, Operation, OperationError,
-    OperationResult, Released, StreamAttached, StreamKeptAlive, UpgradeOperation,
-    session_request::Request,
+    AcquireOperation, Downgraded, Grant, Grants, LockMode, LockSpec, Operation, OperationAbandoned,
+    OperationError, OperationResult, Released, SerialRange, StreamAttached, StreamKeptAlive,
+    UpgradeOperation, session_request::Request,
 };
 
 use super::*;
@@ -118,6 +118,15 @@ impl Rig {
         (serial, answer)
     }
 
+    fn abandoned(&mut self, serial: u64, reason: Option<&str>) {
+        let error = reason.map(|reason| OperationError {
+            code: tonic::Code::Unavailable.into(),
+            reason: reason.to_owned(),
+            ..OperationError::default()
+        });
+        self.receive(Response::Abandoned(OperationAbandoned { serial, error }));
+    }
+
     fn loss(&mut self) -> Option<Loss> {
         self.core.standing(self.now).err()
     }
@@ -158,7 +167,10 @@ fn operations(sent: &[Request]) -> Vec<(u64, u64)> {
     sent.iter()
         .filter_map(|request| match request {
             Request::Operation(operation) => Some((operation.serial, operation.acked_below)),
-            Request::Attach(_) | Request::KeepAlive(_) | Request::Cancel(_) => None,
+            Request::Attach(_)
+            | Request::KeepAlive(_)
+            | Request::Cancel(_)
+            | Request::Abandon(_) => None,
         })
         .collect()
 }
@@ -173,6 +185,19 @@ fn releases(sent: &[Request]) -> Vec<u64> {
             Request::Operation(_)
             | Request::Attach(_)
             | Request::KeepAlive(_)
+            | Request::Abandon(_)
+            | Request::Cancel(_) => None,
+        })
+        .collect()
+}
+
+fn abandons(sent: &[Request]) -> Vec<(u64, Vec<String>)> {
+    sent.iter()
+        .filter_map(|request| match request {
+            Request::Abandon(abandon) => Some((abandon.serial, abandon.names.clone())),
+            Request::Attach(_)
+            | Request::KeepAlive(_)
+            | Request::Operation(_)
             | Request::Cancel(_) => None,
         })
         .collect()
@@ -182,7 +207,10 @@ fn cancels(sent: &[Request]) -> Vec<u64> {
     sent.iter()
         .filter_map(|request| match request {
             Request::Cancel(cancel) => Some(cancel.serial),
-            Request::Attach(_) | Request::KeepAlive(_) | Request::Operation(_) => None,
+            Request::Attach(_)
+            | Request::KeepAlive(_)
+            | Request::Operation(_)
+            | Request::Abandon(_) => None,
         })
         .collect()
 }
@@ -323,20 +351,36 @@ fn retries_are_bounded_in_number_when_every_node_is_away() {
 }
 
 #[test]
-fn an_abandoned_acquisition_is_cancelled_and_a_grant_that_came_first_is_released() {
+fn an_abandoned_acquisition_is_undone_until_every_shard_has_confirmed() {
     let mut rig = Rig::new(1);
     let (serial, mut answer) = rig.submit(acquire(), None);
     rig.sent();
     rig.core.abandon(serial, &mut answer, rig.now);
-    assert_eq!(cancels(&rig.sent()), [serial]);
-    // It may have overtaken its operation, so it is sent until that is answered; not too often.
-    rig.pass(Duration::from_secs(1));
-    let repeated = cancels(&rig.sent()).len();
-    assert!((3..=12).contains(&repeated), "{repeated}");
+    let abandoned = vec![(serial, vec!["a".to_owned()])];
+    assert_eq!(abandons(&rig.sent()), abandoned, "at once");
+    // A shard has no leader: what it is asked again, and nothing else.
+    rig.abandoned(serial, Some("NO_LEADER"));
+    rig.pass(MAX_RETRY_PAUSE);
+    let sent = rig.sent();
+    assert_eq!(
+        (abandons(&sent), operations(&sent)),
+        (abandoned.clone(), vec![])
+    );
+    // The operation itself may be answered by then; that says nothing any more, and nothing is
+    // released twice.
     rig.answer(serial, granted(5));
-    assert_eq!(releases(&rig.sent()), [5]);
-    rig.pass(Duration::from_secs(1));
-    assert_eq!(cancels(&rig.sent()), [] as [u64; 0]);
+    rig.answer(serial, refused(tonic::Code::Unavailable, "NO_LEADER", 0));
+    assert_eq!(releases(&rig.sent()), [] as [u64; 0]);
+    let link = rig.latest().id;
+    rig.core.link_ended(link, None, rig.now);
+    rig.pass(MAX_RETRY_PAUSE);
+    assert_eq!(abandons(&rig.sent()), abandoned, "on the next stream too");
+    rig.abandoned(serial, None);
+    rig.pass(MAX_RETRY_PAUSE);
+    assert_eq!(abandons(&rig.sent()), []);
+    // From now on it is acknowledged.
+    rig.submit(acquire(), None);
+    assert_eq!(operations(&rig.sent()), [(serial + 1, serial + 1)]);
 
     // The grant is in the caller's hands, who goes without having looked at it.
     let (serial, mut answer) = rig.submit(acquire(), None);
@@ -344,23 +388,6 @@ fn an_abandoned_acquisition_is_cancelled_and_a_grant_that_came_first_is_released
     rig.answer(serial, granted(6));
     rig.core.abandon(serial, &mut answer, rig.now);
     assert_eq!(releases(&rig.sent()), [6]);
-}
-
-#[test]
-fn an_abandoned_acquisition_is_brought_to_an_end_on_the_next_stream() {
-    let mut rig = Rig::new(2);
-    let (serial, mut answer) = rig.submit(acquire(), None);
-    rig.core.abandon(serial, &mut answer, rig.now);
-    rig.sent();
-    let link = rig.latest().id;
-    rig.core.link_ended(link, None, rig.now);
-    let sent = rig.sent();
-    assert_eq!(
-        operations(&sent),
-        [(serial, serial)],
-        "the server may have it"
-    );
-    assert_eq!(cancels(&sent), [serial]);
 }
 
 #[test]
@@ -374,8 +401,10 @@ fn a_deadline_tells_the_caller_and_gives_the_wait_up() {
     rig.pass(Duration::from_millis(400));
     let after = Duration::from_secs(2);
     assert_eq!(answer.try_recv().unwrap(), Err(Failure::NoAnswer { after }));
+    assert_eq!(abandons(&rig.sent()).len(), 1);
     rig.answer(serial, granted(9));
-    assert_eq!(releases(&rig.sent()), [9], "a late grant is given back");
+    assert_eq!(releases(&rig.sent()), [], "a late grant is undone");
+    rig.abandoned(serial, None);
 }
 
 #[test]
@@ -548,4 +577,30 @@ fn a_grant_that_comes_after_the_lease_is_no_grant() {
     rig.answer(serial, granted(1));
     let lost = Failure::Lost(Loss::Silence { ttl: TTL });
     assert_eq!(answer.try_recv().unwrap(), Err(lost));
+}
+
+/// An election is waited for while the session goes on with its other locks: the answers that a shard
+/// would have to keep stay few.
+#[test]
+fn one_long_wait_does_not_hold_the_acknowledgements_back() {
+    let mut rig = Rig::new(1);
+    let (lead, _waits) = rig.submit(acquire(), None);
+    rig.sent();
+    let mut kept: BTreeSet<u64> = BTreeSet::new();
+    for _ in 0..5_000 {
+        let (serial, _answer) = rig.submit(acquire(), None);
+        for request in rig.sent() {
+            if let Request::Operation(operation) = request {
+                let acked = |serial: &u64| {
+                    let within = |r: &SerialRange| (r.first..=r.last).contains(serial);
+                    *serial < operation.acked_below || operation.acked.iter().any(within)
+                };
+                assert!(!acked(&lead) && !acked(&serial), "{operation:?}");
+                kept.retain(|serial| !acked(serial));
+                kept.insert(operation.serial);
+            }
+        }
+        rig.answer(serial, refused(tonic::Code::Aborted, "LOCK_UNAVAILABLE", 0));
+        assert!(kept.len() < 1_000, "{} answers are kept", kept.len());
+    }
 }

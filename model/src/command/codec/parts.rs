@@ -3,8 +3,11 @@
 //! Invariant: a tag keeps its meaning for ever, and what is decoded is within its bounds.
 
 use crate::{
-    codec::{Decode, DecodeError, Encode, Reader, check_bounds},
-    command::{EndReason, GiveBack, LockSpec, MAX_WAIT, RequestId, Wait},
+    codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, fields},
+    command::{
+        AckedRanges, EndReason, GiveBack, LockSpec, MAX_RANGES_PER_REQUEST, MAX_WAIT, RequestId,
+        SerialRange, Wait,
+    },
     id::{Millis, Serial},
 };
 
@@ -35,6 +38,8 @@ impl Encode for RequestId {
         self.session.encode_into(out);
         self.serial.encode_into(out);
         self.acked_below.encode_into(out);
+        let ranges: Vec<SerialRange> = self.acked.iter().collect();
+        ranges.encode_into(out);
     }
 }
 
@@ -44,13 +49,19 @@ impl Decode for RequestId {
         let serial = Decode::decode_from(input)?;
         let acked_below = Serial::decode_from(input)?;
         check_bounds("acked_below", acked_below.0, 0, Serial::FIRST_EPHEMERAL.0)?;
+        let ranges: Vec<SerialRange> =
+            bounded_list(input, "number of ranges", 0, MAX_RANGES_PER_REQUEST)?;
+        let acked = AckedRanges::new(ranges).ok_or(DecodeError::NotAscending)?;
         Ok(Self {
             session,
             serial,
             acked_below,
+            acked,
         })
     }
 }
+
+fields!(SerialRange { from, below });
 
 impl Encode for LockSpec {
     fn encode_into(&self, out: &mut Vec<u8>) {
@@ -96,20 +107,4 @@ impl Decode for Wait {
     }
 }
 
-impl Encode for GiveBack {
-    fn encode_into(&self, out: &mut Vec<u8>) {
-        self.name.encode_into(out);
-        self.token.encode_into(out);
-        self.keep.encode_into(out);
-    }
-}
-
-impl Decode for GiveBack {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            name: Decode::decode_from(input)?,
-            token: Decode::decode_from(input)?,
-            keep: Decode::decode_from(input)?,
-        })
-    }
-}
+fields!(GiveBack { name, token });

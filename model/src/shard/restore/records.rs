@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    codec::{Decode, DecodeError, Encode, Reader, check_bounds},
+    codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds},
     command::{Labels, LockSpec},
-    id::{Owner, ShardId},
+    id::{Owner, Serial, ShardId},
     lock::{Arrival, Hold, MAX_HOLDS},
     mode::MAX_PERMITS,
     session::{
-        Acquisition, Answered, Goal, Home, MAX_IN_FLIGHT, Member, Presence, Requests, Role,
-        WaitingRequest,
+        Acked, Acquisition, Answered, Goal, Home, MAX_ABANDONED, MAX_IN_FLIGHT, Member, Presence,
+        Requests, Role, WaitingRequest,
     },
 };
 
@@ -165,15 +165,22 @@ fn touched(input: &mut Reader<'_>) -> Result<BTreeSet<ShardId>, DecodeError> {
 
 impl Encode for Requests {
     fn encode_into(&self, out: &mut Vec<u8>) {
-        self.acked_below.encode_into(out);
+        self.acked.below.encode_into(out);
+        self.acked.ranges().encode_into(out);
         self.waits.encode_into(out);
         self.answers.encode_into(out);
+        let abandoned: Vec<Serial> = self.abandoned.iter().copied().collect();
+        abandoned.encode_into(out);
     }
 }
 
 impl Decode for Requests {
     fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let acked_below = Decode::decode_from(input)?;
+        let below = Decode::decode_from(input)?;
+        let ranges = Decode::decode_from(input)?;
+        let acked = Acked::restore(below, ranges).ok_or(DecodeError::Inconsistent {
+            what: "ranges of acknowledged serials",
+        })?;
         let waits: BTreeMap<_, _> = Decode::decode_from(input)?;
         let answers: BTreeMap<_, _> = Decode::decode_from(input)?;
         let count = waits.len().saturating_add(answers.len());
@@ -183,10 +190,12 @@ impl Decode for Requests {
                 what: "a request that waits and is answered",
             });
         }
+        let abandoned = bounded_list(input, "number of abandoned", 0, MAX_ABANDONED)?;
         Ok(Self {
-            acked_below,
+            acked,
             waits,
             answers,
+            abandoned: abandoned.into(),
         })
     }
 }
