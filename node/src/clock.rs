@@ -1,7 +1,8 @@
 //! The one place that reads the wall clock.
 //!
 //! Invariant: wall time is for people and for the wait after a recovery: no lock, session or wait is
-//! decided by it; every timeout is measured by the monotonic clock.
+//! decided by it; leases are counted by [`crate::boot_time`], and every other timeout by the
+//! monotonic clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

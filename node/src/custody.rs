@@ -180,7 +180,7 @@ impl Custody {
         let timing = &self.config.timing;
         let config = raft_config::config(shard, timing, self.config.snapshot_entries)?;
         let raft = Raft::new(self.identity.node.0, config, network, log, machine_store).await?;
-        let lease = timing.leader_lease();
+        let lease = timing.relied_lease();
         Ok(Replica::new(shard, raft, machine, &leading, lease))
     }
 

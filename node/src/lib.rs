@@ -5,6 +5,7 @@
 //! Invariant: nothing decides about locks or sessions but the model; nothing changes it but the log.
 
 pub mod api;
+pub mod boot_time;
 pub mod chase;
 pub mod clock;
 pub mod config;

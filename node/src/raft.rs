@@ -7,6 +7,7 @@ pub mod append_stream;
 pub mod config;
 pub mod network;
 pub mod responder;
+pub mod runtime;
 pub mod server;
 pub mod snapshot_content;
 pub mod snapshot_pace;

@@ -18,13 +18,13 @@ use lockstep_model::{
     SessionId, ShardId, ShardTime, command::EndReason, watch::Change,
 };
 use openraft::{
-    Instant as _, Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _,
-    errors::RaftError,
+    Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _, errors::RaftError,
 };
 use parking_lot::RwLock;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
+    boot_time::BootTime,
     raft::types::TypeConfig,
     request::{Request, RequestError, Response},
     storage::{EffectSink, MachineStore},
@@ -206,7 +206,7 @@ impl Replica {
 
     async fn keep_alive(&self, session: SessionId) -> Result<Millis, RequestError> {
         let revive = || self.proposer.enqueue(Command::ReviveSession { session });
-        match self.clock.keep_alive(session, Instant::now(), revive) {
+        match self.clock.keep_alive(session, BootTime::now(), revive) {
             KeepAlive::Alive(ttl) => Ok(ttl),
             KeepAlive::Revived { ttl, proposed } => {
                 let mut revival = Revival {
@@ -339,7 +339,7 @@ impl EffectSink for Effects {
                     session,
                     ttl,
                     epoch: _,
-                } => self.clock.alive(session, ttl, Instant::now()),
+                } => self.clock.alive(session, ttl, BootTime::now()),
                 Effect::SessionRevoked { session } => {
                     self.clock.revoke(session);
                     let reason = EndReason::Closed;

@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use lockstep_model::Outcome;
 
-use super::{responder::OnComplete, snapshot_content::SnapshotContent};
+use super::{responder::OnComplete, runtime::Runtime, snapshot_content::SnapshotContent};
 
 /// The configuration of every Raft group of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
     type Vote = Vote;
     type Payload = Payload;
     type Entry = Entry;
-    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type AsyncRuntime = Runtime;
     type Responder<T>
         = OnComplete<T>
     where

@@ -13,12 +13,14 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lockstep_model::{Millis, SessionId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use crate::boot_time::BootTime;
 
 /// A session's remaining life is written down again when it has shrunk by an eighth of its TTL, within
 /// these bounds.
@@ -65,7 +67,7 @@ pub struct Start {
 
 struct Watched {
     ttl: Duration,
-    deadline: Instant,
+    deadline: BootTime,
     /// What is left by the log's last word, of what is proposed too; the TTL if it never was written.
     written: Duration,
     /// Proposals under way that take a checkpoint back.
@@ -75,11 +77,11 @@ struct Watched {
     /// Its expiry is under way.
     ending: bool,
     /// Its place on the agenda; none while it is being ended.
-    look: Option<Instant>,
+    look: Option<BootTime>,
 }
 
 impl Watched {
-    fn new(ttl: Duration, left: Duration, now: Instant) -> Self {
+    fn new(ttl: Duration, left: Duration, now: BootTime) -> Self {
         Self {
             ttl,
             deadline: now + left,
@@ -102,23 +104,23 @@ impl Watched {
     }
 
     /// When something of it is next due.
-    fn due(&self) -> Instant {
+    fn due(&self) -> BootTime {
         let left = self.next_checkpoint().unwrap_or_default();
-        self.deadline.checked_sub(left).unwrap_or(self.deadline)
+        self.deadline - left
     }
 }
 
 struct Watch {
     sessions: HashMap<SessionId, Watched>,
-    agenda: BTreeSet<(Instant, SessionId)>,
-    last_look: Instant,
+    agenda: BTreeSet<(BootTime, SessionId)>,
+    last_look: BootTime,
 }
 
 impl Watch {
     /// Gives sessions back the time in which nobody looked. To be done before any deadline is set or
     /// compared: one that was set after the gap must not get it.
-    fn look(&mut self, now: Instant) {
-        let gap = now.saturating_duration_since(self.last_look);
+    fn look(&mut self, now: BootTime) {
+        let gap = now - self.last_look;
         self.last_look = self.last_look.max(now);
         if gap > OUTAGE {
             for watched in self.sessions.values_mut() {
@@ -162,7 +164,7 @@ pub struct SessionClock {
 
 impl SessionClock {
     /// Begins to watch: this replica leads, and these are its sessions.
-    pub fn start(&self, sessions: impl Iterator<Item = Start>, now: Instant) {
+    pub fn start(&self, sessions: impl Iterator<Item = Start>, now: BootTime) {
         let mut watch = Watch {
             sessions: HashMap::new(),
             agenda: BTreeSet::new(),
@@ -193,7 +195,7 @@ impl SessionClock {
     pub fn keep_alive<T>(
         &self,
         session: SessionId,
-        now: Instant,
+        now: BootTime,
         revive: impl FnOnce() -> T,
     ) -> KeepAlive<T> {
         let mut watch = self.watch.lock();
@@ -232,7 +234,7 @@ impl SessionClock {
     }
 
     /// A session was opened or resumed.
-    pub fn alive(&self, session: SessionId, ttl: Millis, now: Instant) {
+    pub fn alive(&self, session: SessionId, ttl: Millis, now: BootTime) {
         if let Some(watch) = self.watch.lock().as_mut() {
             watch.look(now);
             let ttl = Duration::from_millis(ttl.0);
@@ -280,7 +282,7 @@ impl SessionClock {
     /// more, and has `write_down` propose what silent ones have left, if any do; it must not wait.
     pub fn tick(
         &self,
-        now: Instant,
+        now: BootTime,
         write_down: impl FnOnce(Vec<(SessionId, Millis)>),
     ) -> Vec<SessionId> {
         let mut watch = self.watch.lock();
@@ -299,7 +301,7 @@ impl SessionClock {
                 continue;
             };
             watched.look = None;
-            let left = watched.deadline.saturating_duration_since(now);
+            let left = watched.deadline - now;
             if left.is_zero() {
                 watched.ending = true;
                 expired.push(session);

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use lockstep_model::{
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Replica, clock, reaper::Reaper};
 use crate::{
+    boot_time::BootTime,
     directory::Directory,
     request::{Request, RequestError},
     router::Router,
@@ -122,7 +123,7 @@ async fn begin(replica: &Replica) -> Lead {
             left: session.checkpoint,
             revoked: session.revoked,
         });
-        replica.clock.start(sessions, Instant::now());
+        replica.clock.start(sessions, BootTime::now());
     }
     tracing::info!(shard = %replica.shard, "leads");
     Lead::Leads
@@ -188,7 +189,7 @@ fn look_after_sessions(replica: &Arc<Replica>) {
             tracing::debug!(shard = %replica.shard, %error, "checkpoint not written; the next one is");
         }
     };
-    let expired = replica.clock.tick(Instant::now(), write_down);
+    let expired = replica.clock.tick(BootTime::now(), write_down);
     if !expired.is_empty() {
         let replica = Arc::clone(replica);
         tokio::spawn(async move { expire(&replica, expired).await });

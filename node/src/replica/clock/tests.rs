@@ -1,17 +1,17 @@
 //! Life is never shortened by elections or pauses, and never endless.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_model::{Millis, SessionId};
 
-use super::{KeepAlive, SessionClock, Start};
+use super::{BootTime, KeepAlive, SessionClock, Start};
 
 const TTL: Millis = Millis(8_000);
 const A: SessionId = SessionId(1);
 
-fn started(left: Option<Millis>) -> (SessionClock, Instant) {
+fn started(left: Option<Millis>) -> (SessionClock, BootTime) {
     let clock = SessionClock::default();
-    let now = Instant::now();
+    let now = BootTime::now();
     clock.start(
         [Start {
             session: A,
@@ -32,14 +32,14 @@ struct Due {
     silent: Vec<(SessionId, Millis)>,
 }
 
-fn tick(clock: &SessionClock, now: Instant) -> Due {
+fn tick(clock: &SessionClock, now: BootTime) -> Due {
     let mut silent = Vec::new();
     let expired = clock.tick(now, |left| silent = left);
     Due { expired, silent }
 }
 
 /// Ticks every 200 ms for so long; what came due, with the time in milliseconds.
-fn run(clock: &SessionClock, from: Instant, millis: u64) -> Vec<(u64, Due)> {
+fn run(clock: &SessionClock, from: BootTime, millis: u64) -> Vec<(u64, Due)> {
     (1..=millis / 200)
         .map(|tick_at| {
             let at = tick_at * 200;
@@ -49,7 +49,7 @@ fn run(clock: &SessionClock, from: Instant, millis: u64) -> Vec<(u64, Due)> {
         .collect()
 }
 
-fn keep_alive(clock: &SessionClock, now: Instant) -> KeepAlive<()> {
+fn keep_alive(clock: &SessionClock, now: BootTime) -> KeepAlive<()> {
     clock.keep_alive(A, now, || ())
 }
 
@@ -117,7 +117,7 @@ fn a_dead_session_of_an_hour_ends_although_leaders_change() {
         let mut passed = 0;
         let ended = loop {
             let clock = SessionClock::default();
-            let begin = Instant::now();
+            let begin = BootTime::now();
             let start = Start {
                 session: A,
                 ttl: hour,
@@ -171,7 +171,7 @@ fn a_revoked_session_gets_no_more_time() {
 #[test]
 fn sessions_of_which_nothing_is_due_are_not_looked_at() {
     let clock = SessionClock::default();
-    let begin = Instant::now();
+    let begin = BootTime::now();
     let start = |session| Start {
         session: SessionId(session),
         ttl: TTL,
