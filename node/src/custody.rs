@@ -10,6 +10,7 @@ use lockstep_model::{NodeId, ShardId};
 use openraft::{
     Raft,
     errors::{InitializeError, RaftError},
+    storage::RaftLogStorage as _,
 };
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -20,7 +21,7 @@ use crate::{
     identity::Identity,
     metrics,
     raft::{config as raft_config, network::Network, types::PeerAddress},
-    replica::{Effects, Leading, Replica, Replicas, tend},
+    replica::{Effects, Leading, Replica, Replicas, eligibility::Eligibility, tend},
     router::Router,
     storage::{DropShardError, MachineStore, Storage},
 };
@@ -173,15 +174,19 @@ impl Custody {
             shard,
         };
         let leading = Leading::new(shard);
-        let log = self.storage.log_store(shard).await?;
+        let mut log = self.storage.log_store(shard).await?;
+        let last = log.get_log_state().await?.last_log_id;
+        let eligibility = Eligibility::new(log.reach(), last);
         let effects = Arc::new(Effects::new(&leading));
         let machine_store = MachineStore::open(&self.storage, shard, effects).await?;
         let machine = machine_store.machine();
         let timing = &self.config.timing;
-        let config = raft_config::config(shard, timing, self.config.snapshot_entries)?;
+        let may_stand = eligibility.may_stand();
+        let config = raft_config::config(shard, timing, self.config.snapshot_entries, may_stand)?;
         let raft = Raft::new(self.identity.node.0, config, network, log, machine_store).await?;
         let lease = timing.relied_lease();
-        Ok(Replica::new(shard, raft, machine, &leading, lease))
+        let replica = Replica::new(shard, raft, machine, &leading, eligibility, lease);
+        Ok(replica)
     }
 
     async fn close(&self, replica: Arc<Replica>) {

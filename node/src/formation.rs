@@ -283,7 +283,7 @@ impl Lobby {
             "this node was removed from the cluster: its directory is emptied, and it joins as a new one"
         );
         for shard in 0..=identity.plan.settings.shards {
-            self.storage.drop_shard(ShardId(shard)).await?;
+            self.storage.forget_shard(ShardId(shard)).await?;
         }
         self.forget_nonce().await?;
         Identity::forget(&self.storage).await?;

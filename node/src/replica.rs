@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub mod clock;
+pub mod eligibility;
 pub mod members;
 pub mod proposer;
 pub mod reaper;
@@ -40,6 +41,7 @@ pub mod tend;
 pub mod waiters;
 
 use clock::{KeepAlive, SessionClock};
+use eligibility::Eligibility;
 use proposer::Proposer;
 use shard_clock::ShardClock;
 use waiters::Waiters;
@@ -73,6 +75,8 @@ pub struct Replica {
     pub history: Arc<History>,
     /// Whether it follows its leader, for those who watch.
     pub pulse: Pulse,
+    /// Whether it may take part in elections.
+    pub eligibility: Eligibility,
     lease: Duration,
     opened: Instant,
     caught_up: AtomicBool,
@@ -86,6 +90,7 @@ impl Replica {
         raft: Group,
         machine: Arc<RwLock<Machine>>,
         leading: &Leading,
+        eligibility: Eligibility,
         lease: Duration,
     ) -> Self {
         Self {
@@ -98,6 +103,7 @@ impl Replica {
             waiters: Arc::clone(&leading.waiters),
             history: Arc::clone(&leading.history),
             pulse: Pulse::default(),
+            eligibility,
             lease,
             opened: Instant::now(),
             caught_up: AtomicBool::new(false),

@@ -3,7 +3,7 @@
 //! | column family | keys | records |
 //! |---|---|---|
 //! | `log` | shard, index | `log_entry` |
-//! | `vote` | shard, tag | `vote_record`, `purged_record`, `committed_record` |
+//! | `vote` | shard, tag | `vote_record`, `purged_record`, `committed_record`, `reach_record` |
 //! | `snapshot` | shard, head or generation and number | `snapshot_record` |
 //! | `meta` | name | `meta_record` |
 //!
@@ -34,6 +34,7 @@ mod meta_record;
 mod op;
 mod open;
 mod purged_record;
+mod reach_record;
 mod record;
 mod records;
 mod sending;

@@ -153,6 +153,12 @@ impl PeerService for PeerServer {
         let replica = self.replica(request.to.take())?;
         let pre_vote = request.pre_vote;
         let request = wire::to_vote_request(request).map_err(malformed)?;
+        if let Some(reach) = replica.eligibility.refuses(request.last_log_id) {
+            let vote = replica.raft.metrics().borrow_watched().vote;
+            tracing::warn!(shard = %replica.shard, candidate = %request.vote, %reach, "no vote for a log that ends before what this node once held");
+            let refusal = openraft::raft::VoteResponse::new(vote, Some(reach), false);
+            return Ok(Response::new(wire::vote_response(&refusal)));
+        }
         let response = if pre_vote {
             replica.raft.pre_vote(request).await
         } else {
@@ -169,6 +175,11 @@ impl PeerService for PeerServer {
         let mut request = request.into_inner();
         let replica = self.replica(request.to.take())?;
         let request = wire::to_transfer(request).map_err(malformed)?;
+        if !replica.eligibility.may_stand() {
+            return Ok(Response::new(pb::TransferLeaderResponse {
+                accepted: false,
+            }));
+        }
         let result = replica
             .raft
             .handle_transfer_leader(request)

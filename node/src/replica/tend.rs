@@ -56,6 +56,9 @@ pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: Cancellation
             let seen = metrics.borrow_watched();
             (seen.state, seen.current_leader)
         };
+        if !replica.eligibility.may_stand() {
+            admit(&replica);
+        }
         directory.set_leader(replica.shard, leader.map(lockstep_model::NodeId));
         if replica.shard == ShardId::META {
             follow_tables(&replica, directory);
@@ -102,6 +105,16 @@ enum Wake {
     Tick,
     /// The earliest deadline of a wait has changed, or a session has ended.
     Changed,
+}
+
+/// Lets a replica stand for election once its log is as long as that of the one before it.
+fn admit(replica: &Replica) {
+    let metrics = replica.raft.metrics();
+    let last = metrics.borrow_watched().last_applied;
+    if replica.eligibility.log_ends_at(last) {
+        tracing::info!(shard = %replica.shard, "has caught up with what it held before it was removed: it stands for election again");
+        replica.raft.runtime_config().elect(true);
+    }
 }
 
 /// Whether the leader's chores have begun.

@@ -84,6 +84,12 @@ pub enum RecordId {
         /// Whose.
         shard: ShardId,
     },
+    /// How far the log of an earlier replica reached.
+    #[error("the reach of an earlier replica of shard {shard}")]
+    Reach {
+        /// Whose.
+        shard: ShardId,
+    },
     /// The head of a snapshot.
     #[error("the snapshot head of shard {shard}")]
     SnapshotHead {
@@ -126,6 +132,7 @@ impl RecordId {
             | Self::Vote { shard }
             | Self::Purged { shard }
             | Self::Committed { shard }
+            | Self::Reach { shard }
             | Self::SnapshotHead { shard }
             | Self::SnapshotChunk { shard, .. }
             | Self::Snapshot { shard, .. } => Some(*shard),
@@ -144,7 +151,10 @@ impl RecordId {
     const fn family(&self) -> Family {
         match self {
             Self::LogEntry { .. } | Self::Log { .. } => Family::Log,
-            Self::Vote { .. } | Self::Purged { .. } | Self::Committed { .. } => Family::Vote,
+            Self::Vote { .. }
+            | Self::Purged { .. }
+            | Self::Committed { .. }
+            | Self::Reach { .. } => Family::Vote,
             Self::SnapshotHead { .. } | Self::SnapshotChunk { .. } | Self::Snapshot { .. } => {
                 Family::Snapshot
             }

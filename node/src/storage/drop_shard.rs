@@ -1,6 +1,8 @@
 //! Deleting a shard's replica from the disk.
 //!
-//! Invariant: it is all or nothing, and never done to a replica that is open.
+//! Invariants: it is all or nothing, and never done to a replica that is open. What the replica has
+//! promised is kept: its vote, and how far its log reached, which bind the next replica of the shard on
+//! this node (see [`crate::replica::eligibility`]).
 
 use std::{io, sync::Arc};
 
@@ -9,10 +11,14 @@ use lockstep_model::ShardId;
 use super::{
     Storage,
     claim::{AlreadyOpen, Part},
+    committed_record,
     engine::EngineError,
     family::Family,
+    log_reader::ShardLog,
     op::Op,
-    records::shard_range,
+    purged_record, reach_record,
+    records::{ReadError, Records, shard_range},
+    snapshot_store,
     writer::{Durability, WriteFailed},
 };
 
@@ -22,6 +28,9 @@ pub enum DropShardError {
     /// Its replica still runs.
     #[error(transparent)]
     StillOpen(#[from] AlreadyOpen),
+    /// What has to be kept could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
     /// The records could not be deleted.
     #[error(transparent)]
     Write(#[from] WriteFailed),
@@ -34,21 +43,39 @@ pub enum DropShardError {
 }
 
 impl Storage {
-    /// Deletes all records of a shard, durably: log, vote and snapshot. To be done only when its
-    /// replica is no member of its group any more: a voter that forgets its vote may vote twice.
+    /// Deletes a shard's log and snapshot, durably. To be done only when its replica is no member of its
+    /// group any more. Its vote stays, and how far its log reached.
+    ///
+    /// # Errors
+    /// Where its log or machine is open, what has to be kept cannot be read, or writing fails.
+    pub async fn drop_shard(&self, shard: ShardId) -> Result<(), DropShardError> {
+        let _log = self.shared.claims.take(shard, Part::Log)?;
+        // What an earlier store of the shard has left in the queue counts too.
+        self.shared.writer.barrier().await?;
+        let records = self.shared.records.clone();
+        let kept = tokio::task::spawn_blocking(move || kept(records, shard));
+        let kept = kept.await.map_err(io::Error::other)??;
+        self.delete(shard, kept).await
+    }
+
+    /// Deletes all of a shard, durably, also what binds later replicas: for a node that begins anew under
+    /// another id.
     ///
     /// # Errors
     /// Where its log or machine is open, or writing fails.
-    pub async fn drop_shard(&self, shard: ShardId) -> Result<(), DropShardError> {
+    pub async fn forget_shard(&self, shard: ShardId) -> Result<(), DropShardError> {
         let _log = self.shared.claims.take(shard, Part::Log)?;
+        let (from, to) = shard_range(shard);
+        let all = Op::DeleteRange(Family::Vote, from, to);
+        self.delete(shard, vec![all]).await
+    }
+
+    async fn delete(&self, shard: ShardId, mut ops: Vec<Op>) -> Result<(), DropShardError> {
         let _machine = self.shared.claims.take(shard, Part::Machine)?;
         let (from, to) = shard_range(shard);
-        let families = [Family::Log, Family::Vote, Family::Snapshot];
-        let ops = families.map(|family| Op::DeleteRange(family, from.clone(), to.clone()));
-        self.shared
-            .writer
-            .write(ops.into(), Durability::Synced)
-            .await?;
+        let families = [Family::Log, Family::Snapshot];
+        ops.extend(families.map(|family| Op::DeleteRange(family, from.clone(), to.clone())));
+        self.shared.writer.write(ops, Durability::Synced).await?;
         self.shared.records.damage.forget(shard);
         let engine = Arc::clone(&self.shared.records.engine);
         let drop_tables = move || engine.drop_tables(Family::Snapshot, &from, &to);
@@ -57,4 +84,29 @@ impl Storage {
             .map_err(io::Error::other)??;
         Ok(())
     }
+}
+
+/// What makes the small records of a shard those of a replica that is gone. Where they cannot be read,
+/// nothing may be deleted: the votes that the replica gave would be forgotten.
+fn kept(records: Records, shard: ShardId) -> Result<Vec<Op>, ReadError> {
+    let snapshot = snapshot_store::current_head(&records, shard)?;
+    let covered = snapshot.and_then(|head| head.meta.last_log_id);
+    let (log, _) = ShardLog::recover(records, shard)?;
+    let end = log.tail.lock().state().last_log_id;
+    let delete = |key: [u8; 5]| Op::DeleteRange(Family::Vote, key.to_vec(), after(&key));
+    let mut ops = vec![
+        delete(purged_record::key(shard)),
+        delete(committed_record::key(shard)),
+    ];
+    if let Some(reach) = end.max(covered).max(log.reach) {
+        let key = reach_record::key(shard);
+        let value = reach_record::encode(&key, &reach);
+        ops.push(Op::Put(Family::Vote, key.to_vec(), value));
+    }
+    Ok(ops)
+}
+
+/// The first key after this one.
+fn after(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }

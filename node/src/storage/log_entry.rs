@@ -80,7 +80,8 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<Entry, Problem> {
         | Kind::Committed
         | Kind::SnapshotHead
         | Kind::SnapshotChunk
-        | Kind::Meta => return Err(Problem::Kind { found: kind as u8 }),
+        | Kind::Meta
+        | Kind::Reach => return Err(Problem::Kind { found: kind as u8 }),
     };
     Ok(Entry {
         log_id: LogId { leader_id, index },

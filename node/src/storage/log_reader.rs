@@ -21,7 +21,7 @@ use super::{
     committed_record,
     corrupt::RecordId,
     family::Family,
-    log_entry, purged_record,
+    log_entry, purged_record, reach_record,
     record::Problem,
     records::{ReadError, Records, shard_range},
     tail::{Found, Tail},
@@ -40,10 +40,12 @@ pub(crate) struct ShardLog {
     pub(crate) records: Records,
     pub(crate) tail: Mutex<Tail>,
     pub(crate) vote: Mutex<Option<Vote>>,
+    /// How far the log of an earlier replica on this node reached.
+    pub(crate) reach: Option<LogId>,
 }
 
 impl ShardLog {
-    /// Finds the ends of a shard's log, its vote and its commit mark. Reads five records, whatever
+    /// Finds the ends of a shard's log, its vote and its commit mark. Reads six records, whatever
     /// the length of the log.
     pub(crate) fn recover(
         records: Records,
@@ -67,6 +69,12 @@ impl ShardLog {
             RecordId::Committed { shard },
             committed_record::decode,
         )?;
+        let reach = records.get(
+            Family::Vote,
+            &reach_record::key(shard),
+            RecordId::Reach { shard },
+            reach_record::decode,
+        )?;
         let ends = find_ends(&records, shard, purged)?;
         let (first, last) = match ends {
             Some((first, last)) => (first, Some(last)),
@@ -82,6 +90,7 @@ impl ShardLog {
                 records,
                 tail,
                 vote: Mutex::new(vote),
+                reach,
             },
             committed,
         ))

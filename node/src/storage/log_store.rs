@@ -53,6 +53,13 @@ impl LogStore {
         }
     }
 
+    /// How far the log of an earlier replica on this node reached; see
+    /// [`crate::replica::eligibility`].
+    #[must_use]
+    pub fn reach(&self) -> Option<LogId> {
+        self.log.reach
+    }
+
     fn commit_mark(&mut self, next_index: u64) -> Option<Op> {
         let upto = self
             .unsaved_commit

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     SnapshotChunk = 8,
     /// A record of the node.
     Meta = 9,
+    /// How far a replica's log reached that was removed.
+    Reach = 10,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             7 => Self::SnapshotHead,
             8 => Self::SnapshotChunk,
             9 => Self::Meta,
+            10 => Self::Reach,
             _ => return None,
         })
     }

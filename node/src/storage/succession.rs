@@ -221,10 +221,15 @@ impl Storage {
         dropped: &[ShardId],
         records: &[(&str, Vec<u8>)],
     ) -> Result<(), StageError> {
-        let mut ops = Vec::new();
+        // What earlier replicas have promised binds none of the new cluster, whose groups are others.
+        let mut ops = vec![Op::DeleteRange(
+            Family::Vote,
+            shard_range(ShardId(0)).0,
+            shard_range(ShardId(u32::MAX)).1,
+        )];
         for shard in dropped {
             let (from, to) = shard_range(*shard);
-            let families = [Family::Log, Family::Vote, Family::Snapshot];
+            let families = [Family::Log, Family::Snapshot];
             ops.extend(families.map(|family| Op::DeleteRange(family, from.clone(), to.clone())));
         }
         for Staged {

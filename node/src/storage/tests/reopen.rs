@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{SHARD, all, append, batch, blank, id, open};
 use crate::{
-    raft::types::{LeaderId, Vote},
+    raft::types::{LeaderId, LogState, Vote},
     storage::{
         EffectSink, MachineStore, OpenError, OpenShardError, Storage, family::Family, meta_record,
     },
@@ -92,7 +92,35 @@ async fn a_directory_is_used_once_at_a_time_and_a_shard_is_open_once() {
 }
 
 #[tokio::test]
-async fn a_dropped_shard_is_gone_and_others_stay() {
+async fn a_dropped_replica_leaves_its_vote_and_how_far_its_log_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let vote = Vote::new(2, 1);
+    let histories = [
+        (vec![blank(1, 0), blank(2, 1)], id(2, 1)),
+        (vec![blank(1, 0), blank(1, 1), blank(1, 2)], id(2, 1)),
+        (vec![], id(2, 1)),
+        (vec![blank(3, 0)], id(3, 0)),
+    ];
+    for (entries, reach) in histories {
+        let mut log = storage.log_store(SHARD).await.unwrap();
+        append(&mut log, entries).await;
+        log.save_vote(&vote).await.unwrap();
+        drop(log);
+        storage.drop_shard(SHARD).await.unwrap();
+        let mut log = storage.log_store(SHARD).await.unwrap();
+        assert_eq!(log.reach(), Some(reach));
+        assert_eq!(log.get_log_state().await.unwrap(), LogState::default());
+        let read = log.get_log_reader().await.read_vote().await.unwrap();
+        assert_eq!(read, Some(vote));
+    }
+    storage.put_in_place(&[], &[], &[]).await.unwrap();
+    let recovered = storage.log_store(SHARD).await.unwrap();
+    assert_eq!(recovered.reach(), None, "another cluster is not bound");
+}
+
+#[tokio::test]
+async fn a_forgotten_shard_is_gone_and_others_stay() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     let other = lockstep_model::ShardId(SHARD.0 + 1);
@@ -101,10 +129,11 @@ async fn a_dropped_shard_is_gone_and_others_stay() {
         append(&mut log, vec![blank(1, 0), blank(1, 1)]).await;
         log.save_vote(&Vote::new(1, 1)).await.unwrap();
     }
-    storage.drop_shard(SHARD).await.unwrap();
+    storage.forget_shard(SHARD).await.unwrap();
     drop(storage);
     let storage = open(dir.path());
     let mut log = storage.log_store(SHARD).await.unwrap();
+    assert_eq!(log.reach(), None);
     assert_eq!(log.get_log_state().await.unwrap().last_log_id, None);
     assert_eq!(log.get_log_reader().await.read_vote().await.unwrap(), None);
     append(&mut log, vec![blank(5, 0)]).await;
