@@ -145,7 +145,29 @@ impl Custody {
         for replica in self.router.replicas().unwrap_or_default() {
             if !placed.contains(&replica.shard) {
                 self.close(replica).await;
+            } else if let Some(why) = replica.stopped() {
+                self.give_up(replica, &why).await;
             }
+        }
+    }
+
+    /// Takes out a replica that Raft has given up. It is opened anew at the next look: what made it stop,
+    /// such as a full disk, may have gone away. Until then the node is not ready.
+    async fn give_up(&self, replica: Arc<Replica>, why: &str) {
+        let shard = replica.shard;
+        metrics::get().replica_stopped(shard);
+        self.router.closed.add(shard, why.to_owned());
+        tracing::error!(%shard, why, "the replica has stopped; it is opened anew");
+        self.stop_tending(shard);
+        self.router.remove(shard);
+        if let Err(error) = replica.raft.shutdown().await {
+            tracing::debug!(%shard, %error, "the replica had ended by itself");
+        }
+    }
+
+    fn stop_tending(&self, shard: ShardId) {
+        if let Some(tending) = self.tending.lock().remove(&shard) {
+            tending.cancel();
         }
     }
 
@@ -159,9 +181,14 @@ impl Custody {
     /// serving, and its shard goes on with the replicas on the other nodes.
     async fn open(&self, shard: ShardId) -> Option<Arc<Replica>> {
         match self.try_open(shard).await {
-            Ok(replica) => Some(Arc::new(replica)),
+            Ok(replica) => {
+                metrics::get().replica_opened(shard);
+                self.router.closed.remove(shard);
+                Some(Arc::new(replica))
+            }
             Err(error) => {
                 metrics::get().replica_stopped(shard);
+                self.router.closed.add(shard, format!("{error:#}"));
                 tracing::error!(%shard, "the replica stays closed: {error:#}");
                 None
             }
@@ -192,9 +219,8 @@ impl Custody {
     async fn close(&self, replica: Arc<Replica>) {
         let shard = replica.shard;
         tracing::info!(%shard, "the replica has moved away: it is deleted here");
-        if let Some(tending) = self.tending.lock().remove(&shard) {
-            tending.cancel();
-        }
+        self.stop_tending(shard);
+        self.router.closed.remove(shard);
         self.router.remove(shard);
         if let Err(error) = replica.raft.shutdown().await {
             tracing::warn!(%shard, %error, "the replica did not stop cleanly");

@@ -93,6 +93,12 @@ pub struct Lobby {
 }
 
 impl Lobby {
+    /// True once a write of this node's storage has failed.
+    #[must_use]
+    pub fn storage_stopped(&self) -> bool {
+        self.storage.has_stopped()
+    }
+
     /// Starts from what the data directory says.
     ///
     /// # Errors

@@ -13,7 +13,11 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{entry::Entry, metrics, storage::Storage};
+use crate::{
+    entry::{Entry, STORAGE_STOPPED},
+    metrics,
+    storage::Storage,
+};
 
 #[derive(Clone)]
 struct Sources {
@@ -43,12 +47,12 @@ pub async fn serve(
 
 /// Alive: this very answer shows that the process makes progress, and its writer can take work.
 async fn alive(State(sources): State<Sources>) -> (StatusCode, String) {
-    if sources.storage.stats().read().failures == 0 {
+    if !sources.storage.has_stopped() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
         (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the storage has stopped\n".to_owned(),
+            format!("{STORAGE_STOPPED}\n"),
         )
     }
 }

@@ -124,7 +124,7 @@ impl Metrics {
         let stopped = ShardGauge::default();
         registry.register(
             "replica_stopped",
-            "1 for a replica of this node that is closed because its records are damaged",
+            "1 for a replica of this node that is closed, because it was given up or its records are damaged",
             stopped.clone(),
         );
         let snapshots = Snapshots::default();
@@ -172,6 +172,11 @@ impl Metrics {
     /// A replica is closed.
     pub fn replica_stopped(&self, shard: ShardId) {
         self.stopped.get_or_create(&Shard { shard: shard.0 }).set(1);
+    }
+
+    /// A replica is open.
+    pub fn replica_opened(&self, shard: ShardId) {
+        self.stopped.get_or_create(&Shard { shard: shard.0 }).set(0);
     }
 
     /// A batch of so many commands was proposed.

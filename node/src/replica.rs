@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub mod clock;
+pub mod closed;
 pub mod eligibility;
 pub mod members;
 pub mod proposer;
@@ -160,6 +161,16 @@ impl Replica {
             self.caught_up.store(true, Ordering::Relaxed);
         }
         caught_up
+    }
+
+    /// Why Raft has given this replica up, if it has: it neither votes nor serves, and only opening it
+    /// anew helps.
+    #[must_use]
+    pub fn stopped(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let fatal = metrics.running_state.as_ref().err()?;
+        Some(fatal.to_string())
     }
 
     fn not_leader(&self) -> RequestError {

@@ -17,7 +17,7 @@ use crate::{
     directory::Directory,
     peer::Peers,
     placement::Progress,
-    replica::{Replica, Replicas},
+    replica::{Replica, Replicas, closed::Closed},
     request::{Request, RequestError, Response},
     shard_state,
 };
@@ -81,6 +81,8 @@ pub struct Router {
     pub placement: Progress,
     /// For whoever reads a shard's whole state from here.
     pub states: shard_state::Turns,
+    /// Replicas that should be open here and are not.
+    pub closed: Closed,
 }
 
 impl Router {
@@ -93,6 +95,7 @@ impl Router {
             replicas: RwLock::default(),
             placement: Progress::default(),
             states: shard_state::Turns::default(),
+            closed: Closed::default(),
         }
     }
 

@@ -40,6 +40,19 @@ pub fn ready(router: &Router) -> Result<(), NotReady> {
                 .to_owned(),
         );
     }
+    if let Some(closed) = router.closed.first() {
+        return Err(closed);
+    }
+    let mut stopped = replicas.iter().filter_map(|replica| {
+        let why = replica.stopped()?;
+        Some(format!(
+            "the replica of shard {} has stopped and is about to be opened anew: {why}",
+            replica.shard
+        ))
+    });
+    if let Some(stopped) = stopped.next() {
+        return Err(stopped);
+    }
     match replicas.iter().find(|replica| !replica.caught_up()) {
         Some(replica) => Err(format!("shard {} is catching up", replica.shard)),
         None => Ok(()),

@@ -168,6 +168,12 @@ impl Storage {
         Arc::clone(&self.shared.stats)
     }
 
+    /// True once a write has failed: nothing is written any more.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.shared.stats.read().failures > 0
+    }
+
     /// Writes and syncs all that waits, and takes no more writes. To be called after the replicas
     /// have been shut down. The directory stays locked until everything that was opened is dropped.
     ///

@@ -15,6 +15,7 @@ use super::{Shard, ShardGauge};
 #[derive(Default)]
 pub struct Snapshots {
     builds: Counter,
+    failed: Counter,
     bytes_sent: Counter,
     bytes_received: Counter,
     sent: Counter,
@@ -29,6 +30,11 @@ impl Snapshots {
                 "snapshot_builds",
                 "Snapshots made of this node's replicas",
                 &self.builds,
+            ),
+            (
+                "snapshot_builds_failed",
+                "Snapshots of this node's replicas that could not be written",
+                &self.failed,
             ),
             (
                 "snapshot_bytes_sent",
@@ -64,6 +70,11 @@ impl Snapshots {
     /// A snapshot was made and stored.
     pub fn built(&self) {
         self.builds.inc();
+    }
+
+    /// A snapshot could not be written.
+    pub fn failed(&self) {
+        self.failed.inc();
     }
 
     /// A shard's current snapshot has this size.

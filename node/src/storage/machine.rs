@@ -340,6 +340,15 @@ pub struct SnapshotBuilder {
     core: Arc<Core>,
 }
 
+/// What stands for a snapshot that could not be written. Raft ignores one that covers nothing; an error
+/// would stop the replica for good, although nothing is lost but room.
+fn none_yet() -> Snapshot {
+    Snapshot {
+        meta: SnapshotMeta::default(),
+        snapshot: SnapshotContent::Held(Bytes::new()),
+    }
+}
+
 impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotContent;
 
@@ -347,15 +356,23 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let core = Arc::clone(&self.core);
         let encoded = spawn_blocking(move || core.encode());
         let (meta, bytes) = encoded.await.map_err(io::Error::other)?;
-        // A later one, installed meanwhile, stays the current one; Raft ignores this one then.
         let saved = self
             .core
             .snapshots
             .save(meta.clone(), bytes.clone(), Origin::Built);
-        if saved.await? == Kept::Yes {
-            let snapshots = &metrics::get().snapshots;
-            snapshots.built();
-            snapshots.kept(self.core.shard, bytes.len());
+        match saved.await {
+            Ok(Kept::Yes) => {
+                let snapshots = &metrics::get().snapshots;
+                snapshots.built();
+                snapshots.kept(self.core.shard, bytes.len());
+            }
+            // A later one, installed meanwhile, stays the current one; Raft ignores this one then.
+            Ok(Kept::LaterOneExists) => {}
+            Err(error) => {
+                metrics::get().snapshots.failed();
+                tracing::error!(shard = %self.core.shard, %error, "a snapshot was not written: the log is kept, and it is tried again when the log has grown");
+                return Ok(none_yet());
+            }
         }
         Ok(Snapshot {
             meta,

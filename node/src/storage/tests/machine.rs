@@ -197,3 +197,22 @@ async fn an_installed_snapshot_replaces_everything_and_survives_a_restart() {
     assert_eq!(kept.meta, snapshot.meta);
     assert_eq!(kept.snapshot.read_to_end(0).await.unwrap(), whole);
 }
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_written_stops_nothing_and_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (mut machine, _) = machine(&storage, SHARD).await;
+    apply(&mut machine, [blank(1, 0), session(1, 1)])
+        .await
+        .unwrap();
+    let scratch = storage.shared.scratch.clone();
+    std::fs::remove_dir_all(&scratch).unwrap();
+    let nothing = build(&mut machine).await;
+    assert_eq!(nothing, SnapshotMeta::default());
+    assert!(!storage.has_stopped());
+    apply(&mut machine, [session(1, 2)]).await.unwrap();
+    std::fs::create_dir(&scratch).unwrap();
+    let made = build(&mut machine).await;
+    assert_eq!(made.last_log_id, Some(id(1, 2)));
+}
