@@ -1,167 +1,153 @@
-//! A command that runs in a process group of its own.
+//! A command that runs under a lock, as its holder sees it: through its [supervisor].
 //!
-//! Invariant: the whole group gets each signal, so that what the command started ends with it; and
-//! the terminal, where there is one, belongs to the group while it runs and to this program after.
+//! [supervisor]: crate::supervisor
+//!
+//! Invariant: what the command started is gone before its end is told; also if the supervisor is
+//! killed, because what that leaves comes to this process.
 
 pub(crate) mod signals;
-mod terminal;
 
-use std::{
-    ffi::OsStr, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration,
-};
+use std::{ffi::OsString, io, process::Child as Process, time::Duration};
 
-use nix::{
-    sys::{
-        signal::{Signal, killpg},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
-    },
-    unistd::Pid,
-};
+use nix::unistd::Pid;
+use rustix::process::{WaitId, WaitIdOptions};
 use tokio::{
-    process,
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     signal::unix::{Signal as SignalStream, SignalKind, signal},
-    time::{interval, timeout},
+    time::sleep,
 };
 
-use self::terminal::Terminal;
-use crate::output::Output;
+use crate::supervisor::{
+    self, Ended, Lease, Order, Report,
+    tree::{self, Tree},
+};
 
-/// How long the group may take to end after SIGTERM: longer would keep two holders at work.
-pub(crate) const GRACE: Duration = Duration::from_secs(5);
-
-/// How often a group that is ending is looked at.
-const GROUP_CHECK: Duration = Duration::from_millis(50);
+/// How often is looked whether what a supervisor left has ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A running command.
 #[derive(Debug)]
 pub(crate) struct Child {
-    process: process::Child,
-    group: Pid,
-    /// Given to the group; taken back when this is dropped.
-    _terminal: Option<Terminal>,
-    /// Tells of children that stopped.
+    supervisor: Process,
+    orders: OwnedWriteHalf,
+    reports: Lines<BufReader<OwnedReadHalf>>,
+    /// Tells of children that ended.
     changes: SignalStream,
+    lease: Lease,
 }
 
 /// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// By itself, with this code.
-    Exited(u8),
-    /// By this signal.
-    Killed(u8),
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// By itself.
+    Ended(Ended),
+    /// It was ended, because what it ran under was lost or would have been.
+    EndedForLoss,
+    /// It was not started.
+    NotStarted(String),
+    /// It was killed, because its supervisor was.
+    Unsupervised,
 }
 
 impl Child {
-    /// Starts a command.
+    /// Starts a command. `what` it runs under is for messages.
     pub(crate) fn start(
-        program: &OsStr,
-        args: &[impl AsRef<OsStr>],
+        command: &[OsString],
         environment: impl IntoIterator<Item = (&'static str, String)>,
+        what: String,
+        lease: Lease,
     ) -> io::Result<Self> {
+        Tree::adopt_orphans()?;
         let changes = signal(SignalKind::child())?;
-        let process = process::Command::new(program)
-            .args(args)
-            .envs(environment)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        let id = process.id().and_then(|id| i32::try_from(id).ok());
-        // The leader of a group gives it its own id.
-        let group = Pid::from_raw(id.ok_or_else(|| io::Error::other("it ended at once"))?);
-        let terminal = Terminal::give_to(group);
-        if terminal.is_some() {
-            // It may have been stopped for reading before the terminal was its own.
-            let _ended_already = killpg(group, Signal::SIGCONT);
-        }
+        let (supervisor, stream) = supervisor::start(command, environment, what, lease)?;
+        stream.set_nonblocking(true)?;
+        let (reports, orders) = UnixStream::from_std(stream)?.into_split();
         Ok(Self {
-            process,
-            group,
-            _terminal: terminal,
+            supervisor,
+            orders,
+            reports: BufReader::new(reports).lines(),
             changes,
+            lease,
         })
     }
 
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> io::Result<Ended> {
+    /// Waits for its end. May be dropped and called again.
+    pub(crate) async fn ended(&mut self) -> Outcome {
         loop {
             tokio::select! {
-                status = self.process.wait() => return status.map(Ended::from),
-                // Ctrl-Z. Nobody would be there to continue it, and it would keep the lock.
-                _ = self.changes.recv() => if self.was_suspended() {
-                    let _ended_already = killpg(self.group, Signal::SIGCONT);
+                report = self.reports.next_line() => {
+                    return self.reported(report.ok().flatten()).await;
                 }
+                // As process 1 of a container this one is given strangers' orphans too.
+                _ = self.changes.recv() => self.reap_strangers(),
             }
         }
     }
 
-    /// Passes a signal on to the group.
-    pub(crate) fn forward(&self, signal: Signal, output: &Output) {
-        if signal == Signal::SIGTSTP {
-            output.hint("not suspended: a suspended holder would lose its lock");
-            return;
+    /// Says that what it runs under is confirmed for longer.
+    pub(crate) fn renewed(&mut self, lease: Lease) {
+        if lease != self.lease {
+            self.lease = lease;
+            self.send(Order::renewed(lease));
         }
-        // It may have ended already.
-        let _ended_already = killpg(self.group, signal);
     }
 
-    /// Ends the group: SIGTERM, and after [`GRACE`] SIGKILL.
-    pub(crate) async fn end(mut self, output: &Output) {
-        // What the command leaves behind becomes this program's to wait for; elsewhere it is left
-        // to whatever process the system gives it to.
-        #[cfg(target_os = "linux")]
-        let _never_fails = nix::sys::prctl::set_child_subreaper(true);
-        let _ended_already = killpg(self.group, Signal::SIGTERM);
-        let _ended_already = killpg(self.group, Signal::SIGCONT);
-        if timeout(GRACE, self.all_ended()).await.is_err() {
-            output.hint(format_args!("not ended within {GRACE:?}: killing it"));
-        }
-        let _ended_already = killpg(self.group, Signal::SIGKILL);
-        // A killed process ends.
-        let _status = self.process.wait().await;
+    /// Passes a signal on.
+    pub(crate) fn signal(&mut self, number: i32) {
+        self.send(Order::signal(number));
     }
 
-    /// Waits until nobody is left in the group.
-    async fn all_ended(&mut self) {
-        // Once it has ended, waiting fails or gives the same again.
-        let _status = self.process.wait().await;
-        let rest = Pid::from_raw(-self.group.as_raw());
-        let mut ticks = interval(GROUP_CHECK);
-        loop {
-            // Whoever has ended counts as there until it was waited for.
-            while let Ok(status) = waitpid(rest, Some(WaitPidFlag::WNOHANG)) {
-                if status == WaitStatus::StillAlive {
-                    break;
+    /// Says that what it runs under is lost.
+    pub(crate) fn lost(&mut self) {
+        self.send(Order::lost());
+    }
+
+    /// Ends the supervisor, which has not done what it is for, and so the command.
+    pub(crate) fn give_supervisor_up(&mut self) {
+        let _ended_already = self.supervisor.kill();
+    }
+
+    fn send(&mut self, line: io::Result<Vec<u8>>) {
+        let sent = line.and_then(|line| Ok(self.orders.try_write(&line)? == line.len()));
+        // One that reads nothing is stopped. Its death is noticed, and what follows from it.
+        if !matches!(sent, Ok(true)) {
+            self.give_supervisor_up();
+        }
+    }
+
+    async fn reported(&mut self, report: Option<String>) -> Outcome {
+        let report = report.and_then(|line| serde_json::from_str(&line).ok());
+        if report.is_none() {
+            self.give_supervisor_up();
+        }
+        // It has ended or ends now, and with its report or death all is said.
+        let _status = self.supervisor.wait();
+        match report {
+            Some(Report::Ended { how, for_loss }) if !for_loss => Outcome::Ended(how),
+            Some(Report::Ended { .. }) => Outcome::EndedForLoss,
+            Some(Report::NotStarted { words }) => Outcome::NotStarted(words),
+            None => {
+                let mut remains = Tree::remains();
+                while remains.reap() {
+                    remains.kill();
+                    sleep(LOOK).await;
                 }
+                Outcome::Unsupervised
             }
-            if killpg(self.group, None).is_err() {
-                return;
-            }
-            ticks.tick().await;
         }
     }
 
-    fn was_suspended(&self) -> bool {
-        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG;
-        let Some(id) = self.process.id().and_then(|id| i32::try_from(id).ok()) else {
-            return false;
-        };
-        matches!(
-            waitid(Id::Pid(Pid::from_raw(id)), flags),
-            Ok(WaitStatus::Stopped(_, Signal::SIGTSTP))
-        )
-    }
-}
-
-impl From<ExitStatus> for Ended {
-    fn from(status: ExitStatus) -> Self {
-        let signal = status.signal().and_then(|signal| u8::try_from(signal).ok());
-        let code = status.code().and_then(|code| u8::try_from(code).ok());
-        match (code, signal) {
-            (Some(code), _) => Self::Exited(code),
-            (None, Some(signal)) => Self::Killed(signal),
-            // Neither happens: a process that is over has one or the other.
-            (None, None) => Self::Exited(u8::MAX),
+    /// Waits for children that have ended and are not the supervisor.
+    fn reap_strangers(&self) {
+        let is_stranger = |pid: &Pid| u32::try_from(pid.as_raw()) != Ok(self.supervisor.id());
+        for stranger in tree::children().into_iter().filter(is_stranger) {
+            let id = rustix::process::Pid::from_raw(stranger.as_raw());
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            let _others = id.map(|id| rustix::process::waitid(WaitId::Pid(id), ended));
         }
     }
 }

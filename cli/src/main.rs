@@ -5,6 +5,7 @@
 
 mod args;
 mod backup_file;
+mod boot_time;
 mod child;
 mod command;
 mod exit;
@@ -13,9 +14,10 @@ mod output;
 mod progress;
 mod row;
 mod span;
+mod supervisor;
 mod table;
 
-use std::process::ExitCode;
+use std::{ffi::OsStr, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use lockstep_client::{Client, ClientConfig, Release};
@@ -30,6 +32,12 @@ use self::{
 };
 
 fn main() -> ExitCode {
+    let mut called = std::env::args_os();
+    match called.next().as_deref().and_then(OsStr::to_str) {
+        Some(supervisor::NAME) => return supervisor::run(called),
+        Some(supervisor::launch::NAME) => return supervisor::launch::run(called),
+        Some(_) | None => {}
+    }
     let args = match parse() {
         Ok(args) => args,
         Err(error) => {
@@ -100,6 +108,7 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
         | Action::Leader { .. }
         | Action::Backup { .. }
         | Action::Status { .. } => {
+            child::signals::never_stop_for_the_terminal();
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
                 .enable_all()

@@ -18,7 +18,8 @@ pub(crate) enum LockAction {
     /// Waits for the lock, runs the command, and releases the lock when the command ends.
     /// The command finds LOCKSTEP_LOCK, LOCKSTEP_TOKEN (the fencing token) and LOCKSTEP_SESSION
     /// in its environment, runs in a process group of its own, and gets the signals that this
-    /// program gets. If the lock is lost, the group gets SIGTERM, and SIGKILL five seconds later.
+    /// program gets. Before the lock would be lost, the group gets SIGTERM, and SIGKILL when it is, five
+    /// seconds later at most. Nothing that it has started outlives the lock.
     #[command(after_long_help = exit::HELP, verbatim_doc_comment)]
     Run(LockRun),
     /// List the locks that are held or waited for

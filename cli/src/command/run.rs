@@ -1,21 +1,32 @@
 //! `lock run`, `semaphore run` and `elect run`: a command under what is held.
 //!
-//! Invariant: the command never outlives what is held by more than [`crate::child::GRACE`], and
-//! never starts without it.
+//! Invariant: the command never starts without what it is to run under, and nothing of it outlives
+//! that: its [supervisor](crate::supervisor) ends it in time, and what is held is given back after.
+
+use std::time::Duration;
 
 use lockstep_client::{
     AcquireError, Client, FencingToken, Leadership, LockGuard, PermitGuard, Session, SessionState,
     Wait,
 };
 
+use tokio::time::{Instant, interval, sleep_until};
+
 use super::wait::{close, host, open, until};
 use crate::{
     args::{ElectRun, LockRun, RunTerms, SemaphoreRun},
-    child::{Child, Ended, signals::Signals},
+    boot_time::BootTime,
+    child::{Child, Outcome, signals::Signals},
     exit::{Failure, SIGNAL_BASE},
     output::Output,
     span,
+    supervisor::{Ended, GRACE, Lease},
 };
+
+/// The longest time between two looks at the lease.
+const MAX_LOOK: Duration = Duration::from_secs(1);
+/// How long after its time a supervisor that has not ended the command is given up.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a command is to run under, and how long that is waited for.
 pub(crate) struct Run {
@@ -93,7 +104,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<u8, Failure> {
     let run: Run = run.into();
-    let Some((program, args)) = run.terms.command.split_first() else {
+    let Some(program) = run.terms.command.first() else {
         return Err(Failure::Usage("no command is given".to_owned()));
     };
     let mut signals = Signals::listen()?;
@@ -107,27 +118,8 @@ pub(crate) async fn run(
         output,
     )
     .await?;
-    let started = Child::start(
-        program,
-        args,
-        [
-            (run.variable(), run.name.clone()),
-            ("LOCKSTEP_TOKEN", held.token().to_string()),
-            ("LOCKSTEP_SESSION", session.id().to_string()),
-        ],
-    );
-    let child = match started {
-        Ok(child) => child,
-        Err(error) => {
-            close(&session, output).await;
-            return Err(Failure::CannotStart {
-                program: program.to_string_lossy().into_owned(),
-                error,
-            });
-        }
-    };
-    let ended = run.guard(child, &session, &mut signals, output).await;
-    if ended.is_ok() {
+    let ended = run.carry_out(&held, &session, &mut signals).await;
+    if let SessionState::Alive { .. } = session.state() {
         close(&session, output).await;
     }
     ended
@@ -210,38 +202,80 @@ impl Run {
         }
     }
 
-    /// Lets the command run until it ends, or what is held is lost.
-    async fn guard(
+    /// Runs the command to its end.
+    async fn carry_out(
         &self,
-        mut child: Child,
+        held: &Held,
         session: &Session,
         signals: &mut Signals,
-        output: &Output,
     ) -> Result<u8, Failure> {
+        let lease = self.lease(session)?;
+        let environment = [
+            (self.variable(), self.name.clone()),
+            ("LOCKSTEP_TOKEN", held.token().to_string()),
+            ("LOCKSTEP_SESSION", session.id().to_string()),
+        ];
+        let child = Child::start(&self.terms.command, environment, self.what(), lease);
+        let child = child.map_err(|error| {
+            Failure::Other(format!("cannot start a supervisor of the command: {error}"))
+        })?;
+        let ended = self.guard(child, session, signals).await;
+        let what = self.what();
+        match (ended, session.state()) {
+            (Outcome::NotStarted(words), _) => Err(Failure::Other(format!(
+                "the command was not started: {words}"
+            ))),
+            (_, SessionState::Lost(loss)) => {
+                Err(Failure::LockLost(format!("{what} was lost: {loss}")))
+            }
+            (Outcome::EndedForLoss, SessionState::Alive { .. }) => Err(Failure::LockLost(format!(
+                "{what} would have been lost: no node confirmed it in time, so the command was ended before"
+            ))),
+            (Outcome::Unsupervised, SessionState::Alive { .. }) => Err(Failure::Other(
+                "the command's supervisor was killed, and so was the command".to_owned(),
+            )),
+            (Outcome::Ended(ended), SessionState::Alive { .. }) => Ok(code(ended)),
+        }
+    }
+
+    /// Until when it is known to be held.
+    fn lease(&self, session: &Session) -> Result<Lease, Failure> {
+        // In this order, so that what happens in between makes it shorter.
+        let now = BootTime::now()
+            .map_err(|error| Failure::Other(format!("cannot tell the time: {error}")))?;
+        match session.state() {
+            SessionState::Alive { remaining } => Ok(Lease::new(now, remaining, self.terms.ttl)),
+            SessionState::Lost(loss) => Err(Failure::LockLost(format!(
+                "{} was lost before the command was started: {loss}",
+                self.what()
+            ))),
+        }
+    }
+
+    /// Tells the supervisor what it has to know, until the command has ended.
+    async fn guard(&self, mut child: Child, session: &Session, signals: &mut Signals) -> Outcome {
         let lost = session.lost();
         tokio::pin!(lost);
-        let loss = loop {
+        let mut look = interval((self.terms.ttl / 10).clamp(Duration::from_millis(10), MAX_LOOK));
+        let mut overdue = None;
+        loop {
             tokio::select! {
                 biased;
-                loss = &mut lost => break loss,
-                signal = signals.any() => child.forward(signal, output),
-                ended = child.ended() => {
-                    let ended = ended.map_err(|error| {
-                        Failure::Other(format!("cannot wait for the command: {error}"))
-                    })?;
-                    match session.state() {
-                        SessionState::Alive { .. } => return Ok(code(ended)),
-                        SessionState::Lost(loss) => break loss,
-                    }
+                _ = &mut lost, if overdue.is_none() => {
+                    child.lost();
+                    overdue = Some(Instant::now() + GRACE + SUPERVISOR_PATIENCE);
+                }
+                () = sleep_until(overdue.unwrap_or_else(Instant::now)), if overdue.is_some() => {
+                    child.give_supervisor_up();
+                    overdue = Some(Instant::now() + SUPERVISOR_PATIENCE);
+                }
+                ended = child.ended() => return ended,
+                number = signals.any() => child.signal(number),
+                _ = look.tick(), if overdue.is_none() => if let Ok(lease) = self.lease(session) {
+                    child.renewed(lease);
                 }
             }
-        };
-        let what = self.what();
-        output.hint(format_args!("{what} is lost: ending the command"));
-        child.end(output).await;
-        Err(Failure::LockLost(format!(
-            "{what} was lost: {loss}; others may have had it while the command was ending"
-        )))
+        }
     }
 }
 

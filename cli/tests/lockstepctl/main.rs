@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends there")]
 
 mod coordination;
+mod supervision;
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -330,7 +331,7 @@ async fn sessions_are_listed_page_by_page_and_closed() {
     let closed = run(&fake, &["session", "close", &id, "-o", "json"]).await;
     assert_eq!(
         json(&closed),
-        serde_json::json!({ "session": id, "closed": true })
+        serde_json::json!({ "session": id, "closed": true, "lease_ms": 0 })
     );
     open[1].lost().await;
     let again = run(&fake, &["session", "close", &id]).await;
