@@ -37,6 +37,7 @@ use crate::{
 };
 pub use absences::Absences;
 use build::MANAGER;
+use observed::Members;
 use plan::{Plan, Step};
 use status::Outcome;
 
@@ -140,7 +141,9 @@ async fn steps(
     let plan = info_span!("plan").in_scope(|| plan::plan(&valid.desired, &seen.observed));
     Span::current().record("step", plan.step.reason());
     let served = context.served();
-    let objects = info_span!("build").in_scope(|| build::build(&valid, &plan, served));
+    let members = seen.observed.members.as_ref();
+    let evictable = members.map_or(1, Members::evictable);
+    let objects = info_span!("build").in_scope(|| build::build(&valid, &plan, served, evictable));
     let objects = match objects {
         Ok(objects) => objects,
         Err(error) => return report_invalid(&cluster, &context, &error.to_string()).await,
@@ -231,7 +234,17 @@ async fn act(
     context.metrics.action(action.reason());
     let done = apply::carry_out(&context.client, valid, seen, served, action);
     let span = info_span!("act", action = action.reason());
-    let failure = done.instrument(span).await.err();
+    let failure = match done.instrument(span).await {
+        // The budget has just grown, or somebody else drains: it is asked again at once.
+        Err(error @ apply::ActionError::BudgetSpent(_)) => {
+            tracing::info!(%error, "not yet");
+            return Done {
+                missing,
+                failure: None,
+            };
+        }
+        done => done.err(),
+    };
     if failure.is_none() {
         let note = action.to_string();
         publish(context, cluster, EventType::Normal, action.reason(), &note).await;

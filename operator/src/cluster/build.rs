@@ -104,16 +104,21 @@ pub enum BuildError {
     Unknown(String),
 }
 
-/// Builds every object.
+/// Builds every object; `evictable` is how many nodes others may evict.
 ///
 /// # Errors
 /// If `spec.podTemplate` does not fit.
-pub fn build(valid: &Valid, plan: &Plan, served: Served) -> Result<Objects, BuildError> {
+pub fn build(
+    valid: &Valid,
+    plan: &Plan,
+    served: Served,
+    evictable: u32,
+) -> Result<Objects, BuildError> {
     Ok(Objects {
         service_account: access::service_account(valid),
         peers: service::peers(valid),
         clients: service::clients(valid),
-        budget: budget::budget(valid, served.budget),
+        budget: budget::budget(valid, served.budget, evictable),
         network_policy: valid
             .spec
             .network_policy

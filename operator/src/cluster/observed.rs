@@ -181,6 +181,20 @@ pub struct Replica {
 }
 
 impl Members {
+    /// How many nodes others may evict: one, while every shard keeps a majority of up-to-date replicas
+    /// without any one of them; otherwise none, however ready the pods are. A pod on an empty volume is
+    /// ready long before it has a replica. A shard with a single replica has no more to lose.
+    #[must_use]
+    pub fn evictable(&self) -> u32 {
+        let mut replicas = self.shards.iter().flat_map(|shard| {
+            let voters = shard.replicas.iter().filter(|replica| replica.is_voter);
+            voters.map(move |replica| (shard, replica.node))
+        });
+        let is_safe =
+            replicas.all(|(shard, node)| shard.voters() == 1 || self.survives_without(shard, node));
+        u32::from(is_safe)
+    }
+
     /// The member that a pod is now: of several with its name the youngest, for the others' place was
     /// taken.
     #[must_use]

@@ -1,7 +1,8 @@
 //! How many nodes may be evicted at a time.
 //!
-//! Invariant: one, and always one: a budget of none would keep machines from being drained for ever,
-//! and two could be a majority of three. While a pod is away for the operator's own sake, nobody else
+//! Invariant: one while every shard survives the loss of any one node, and none while a shard would not:
+//! while replicas catch up or are made anew, another drain could take the majority. Where no member says
+//! anything it is one, so that machines can be drained. Never two, which could be a majority of three. While a pod is away for the operator's own sake, nobody else
 //! may take another, and the operator evicts its pods under the same budget.
 
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
@@ -44,9 +45,10 @@ impl BudgetVersion {
     }
 }
 
-pub(super) fn budget(valid: &Valid, version: BudgetVersion) -> DynamicObject {
+pub(super) fn budget(valid: &Valid, version: BudgetVersion, evictable: u32) -> DynamicObject {
     let mut object = DynamicObject::new(&valid.name, &version.resource());
     object.metadata = metadata(valid, valid.name.clone());
-    object.data = json!({"spec": {"maxUnavailable": 1, "selector": label_selector(&valid.name)}});
+    object.data =
+        json!({"spec": {"maxUnavailable": evictable, "selector": label_selector(&valid.name)}});
     object
 }

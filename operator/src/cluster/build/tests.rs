@@ -30,7 +30,7 @@ fn plan(replicas: u32) -> Plan {
 }
 
 fn objects(spec: Value) -> Result<Objects, BuildError> {
-    build(&valid(spec), &plan(3), Served::default())
+    build(&valid(spec), &plan(3), Served::default(), 1)
 }
 
 fn pod(objects: &Objects) -> Value {
@@ -92,6 +92,7 @@ fn everything_is_owned_and_labelled() {
             pod_monitor: true,
             ..Served::default()
         },
+        1,
     )
     .unwrap();
     let all = [
@@ -208,7 +209,7 @@ fn a_platform_that_assigns_users_is_left_to_it() {
         assigns_users: true,
         ..Served::default()
     };
-    let made = build(&valid(json!({})), &plan(3), served).unwrap();
+    let made = build(&valid(json!({})), &plan(3), served, 1).unwrap();
     let context = &pod(&made)["spec"]["securityContext"];
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         assert_eq!(context[field], Value::Null, "{field}");

@@ -155,3 +155,21 @@ fn sidecars_that_crash_take_no_majority_with_them() {
     assert_eq!(reasons(&mut world, 20), ["PodRestarted"; 2]);
     world.assert_as_wanted();
 }
+
+/// The pod in a lost one's place is ready at once, and holds nothing yet.
+#[test]
+fn nobody_else_may_evict_until_a_replacement_has_its_replicas() {
+    let mut world = running(3);
+    let evictable = |world: &World| world.observe().members.unwrap().evictable();
+    assert_eq!(evictable(&world), 1);
+    world.happen(Event::LoseVolume(1));
+    for _ in 0..50 {
+        world.tick();
+        let members = world.observe().members.unwrap();
+        let mut shards = members.shards.iter();
+        let is_whole = shards.all(|shard| members.is_whole(shard));
+        assert_eq!(members.evictable() == 1, is_whole, "{members:#?}");
+    }
+    assert_eq!(evictable(&world), 1);
+    world.assert_as_wanted();
+}
