@@ -26,8 +26,8 @@ use super::{
 };
 
 /// The layout of all of it: column families, keys, journal. A node opens only this one. Layout 1 had
-/// RocksDB's log instead of a journal.
-const FORMAT: u32 = 2;
+/// RocksDB's log instead of a journal, layout 2 segments without a salt.
+const FORMAT: u32 = 3;
 /// Held by the process that uses the directory.
 const LOCK_FILE: &str = "lock";
 /// Where the database is.

@@ -1,23 +1,24 @@
 //! One group of changes in a segment.
 //!
 //! ```text
-//! CRC-32 of all that follows u32 | payload length u32 | generation u64 | group u64 | durable u64 | payload
+//! CRC-32 of all that follows u32 | payload length u32 | salt u64 | group u64 | durable u64 | payload
 //! payload: changes, each: kind u8 | family u8 | length u32 | length u32 | bytes | bytes
 //! ```
 //! All numbers are big endian.
 //!
 //! Invariant: bytes that were not written as a frame of a segment's present use are never taken for
-//! one: what an earlier use left there has another generation.
+//! one. The salt of 64 random bits is of that use alone ([`Generation`]): neither what an earlier use left
+//! there has it, nor what a client wrote, who cannot know it.
 
 use std::{io, num::TryFromIntError};
 
 use super::segment::Generation;
 use crate::storage::{family::Family, high_water::Group, op::Op};
 
-/// Checksum, length, generation, group and durable group.
+/// Checksum, length, salt, group and durable group.
 pub(super) const HEAD_BYTES: usize = 32;
-/// Where the generation is.
-pub(super) const GENERATION_AT: usize = 8;
+/// Where the salt is.
+pub(super) const SALT_AT: usize = 8;
 const CHECKSUM_BYTES: usize = 4;
 /// Kind, family and two lengths.
 const CHANGE_HEAD_BYTES: usize = 10;
@@ -69,7 +70,7 @@ pub(super) fn write<'o>(
     let payload = length(out.len() - start - HEAD_BYTES)?;
     let mut fields = Vec::with_capacity(HEAD_BYTES - CHECKSUM_BYTES);
     fields.extend_from_slice(&payload.to_be_bytes());
-    for number in [head.generation.0, head.group.0, head.durable.0] {
+    for number in [head.generation.salt, head.group.0, head.durable.0] {
         fields.extend_from_slice(&number.to_be_bytes());
     }
     let Some(frame) = out.get_mut(start..) else {
@@ -93,7 +94,7 @@ pub(super) fn read(bytes: &[u8], generation: Generation) -> Option<Frame<'_>> {
     let (checksum, rest) = bytes.split_first_chunk::<CHECKSUM_BYTES>()?;
     let (payload, fields) = rest.split_first_chunk()?;
     let (found, fields) = fields.split_first_chunk()?;
-    if u64::from_be_bytes(*found) != generation.0 {
+    if u64::from_be_bytes(*found) != generation.salt {
         return None;
     }
     let (group, fields) = fields.split_first_chunk()?;
@@ -146,10 +147,15 @@ impl Frame<'_> {
 mod tests {
     use super::*;
 
+    const USE: Generation = Generation {
+        number: 7,
+        salt: 0x5a17,
+    };
+
     #[test]
     fn frames_survive_the_round_trip_and_every_changed_byte_is_noticed() {
         let head = Head {
-            generation: Generation(7),
+            generation: USE,
             group: Group(1 << 40),
             durable: Group((1 << 40) - 1),
         };
@@ -161,17 +167,21 @@ mod tests {
         write(&mut bytes, head, ops.iter()).unwrap();
         let bytes = bytes.split_off(6);
         let with_more = [&bytes[..], b"more"].concat();
-        let frame = read(&with_more, Generation(7)).unwrap();
+        let frame = read(&with_more, USE).unwrap();
         assert_eq!(frame.head, head);
         assert_eq!(frame.length(), bytes.len());
         assert_eq!(frame.ops().unwrap(), ops);
 
-        assert!(read(&bytes, Generation(6)).is_none());
+        let other = Generation {
+            salt: USE.salt + 1,
+            ..USE
+        };
+        assert!(read(&bytes, other).is_none());
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 0x10;
-            assert!(read(&changed, Generation(7)).is_none(), "byte {at}");
-            assert!(read(&bytes[..at], Generation(7)).is_none(), "cut at {at}");
+            assert!(read(&changed, USE).is_none(), "byte {at}");
+            assert!(read(&bytes[..at], USE).is_none(), "cut at {at}");
         }
     }
 }

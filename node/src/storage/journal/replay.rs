@@ -53,16 +53,23 @@ impl Content {
         frame::read(self.bytes.get(at..)?, self.generation)
     }
 
-    /// The frames behind a place where there is none, wherever they begin.
+    /// The frames behind a place where there is none, wherever they begin. Only what has this use's salt
+    /// is looked at, so each byte is read once for the salts and checksummed once for the frame that it is
+    /// of, whatever clients have written there.
     fn later(&self, at: usize) -> impl Iterator<Item = Frame<'_>> {
-        let mark = self.generation.0.to_be_bytes();
+        let starts = self.salted(at).into_iter();
+        starts.filter_map(|start| self.frame(start))
+    }
+
+    /// Where a frame may begin behind a place.
+    fn salted(&self, at: usize) -> Vec<usize> {
+        let mark = self.generation.salt.to_be_bytes();
         let rest = self.bytes.get(at..).unwrap_or_default();
         let marks = memchr::memmem::find_iter(rest, &mark).map(|found| at + found);
-        // A frame's number of its segment is not where it begins.
-        let starts: Vec<usize> = marks
-            .filter_map(|mark| mark.checked_sub(frame::GENERATION_AT))
-            .collect();
-        starts.into_iter().filter_map(|start| self.frame(start))
+        // The salt is not where a frame begins.
+        marks
+            .filter_map(|mark| mark.checked_sub(frame::SALT_AT))
+            .collect()
     }
 
     fn damaged(&self, at: usize, group: Group) -> JournalError {
@@ -177,4 +184,52 @@ fn read<E: From<JournalError>>(
         last = group;
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::family::Family;
+
+    /// A frame of the first segment, as far as somebody can make one who does not know its salt.
+    fn forged(durable: u64) -> Vec<u8> {
+        let generation = Generation { number: 1, salt: 1 };
+        let group = Group(durable + 1);
+        let durable = Group(durable);
+        let head = frame::Head {
+            generation,
+            group,
+            durable,
+        };
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, head, std::iter::empty::<&Op>()).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_clients_write_is_no_frame_and_makes_no_work() {
+        let mut value = Vec::new();
+        while value.len() < 1 << 20 {
+            value.extend_from_slice(&forged(5));
+        }
+        let generation = Generation::default().next();
+        let head = frame::Head {
+            generation,
+            group: Group(1),
+            durable: Group(0),
+        };
+        let put = Op::Put(Family::Log, b"key".into(), value);
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, head, [&put].into_iter()).unwrap();
+        // The group was cut short in its first sector.
+        bytes[..64].fill(0);
+        let torn = Content {
+            generation,
+            path: PathBuf::new(),
+            bytes,
+        };
+        assert!(torn.frame(0).is_none());
+        assert_eq!(torn.salted(0), [] as [usize; 0], "nothing is checksummed");
+        assert!(torn.later(0).next().is_none());
+    }
 }

@@ -20,13 +20,22 @@ pub(super) const STEP_BYTES: usize = 1 << 20;
 const SPARE: &str = "spare";
 const EXTENSION: &str = "log";
 
-/// One use of a file. Counted from 1.
+/// One use of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Generation(pub(super) u64);
+pub(super) struct Generation {
+    /// Counted from 1.
+    pub(super) number: u64,
+    /// Drawn for this use, and in each of its frames: what was written before it was drawn cannot look
+    /// like one of them.
+    pub(super) salt: u64,
+}
 
 impl Generation {
-    pub(super) const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+    pub(super) fn next(self) -> Self {
+        Self {
+            number: self.number.saturating_add(1),
+            salt: rand::random(),
+        }
     }
 }
 
@@ -110,9 +119,9 @@ impl Segment {
     }
 }
 
-/// The file of a generation.
-pub(super) fn path(dir: &Path, generation: Generation) -> PathBuf {
-    dir.join(format!("{:016x}.{EXTENSION}", generation.0))
+/// The file of a generation. The salt is in its name, which is durable before any frame is.
+pub(super) fn path(dir: &Path, Generation { number, salt }: Generation) -> PathBuf {
+    dir.join(format!("{number:016x}-{salt:016x}.{EXTENSION}"))
 }
 
 /// The generations that there are files of, ascending.
@@ -121,11 +130,13 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Generation>> {
     for entry in fs::read_dir(dir)? {
         let name = PathBuf::from(entry?.file_name());
         let stem = name.file_stem().and_then(|stem| stem.to_str());
-        let number = stem.and_then(|stem| u64::from_str_radix(stem, 16).ok());
-        if let Some(number) = number
+        let parts = stem.and_then(|stem| stem.split_once('-'));
+        let number = |digits| u64::from_str_radix(digits, 16).ok();
+        if let Some((first, second)) = parts
+            && let (Some(number), Some(salt)) = (number(first), number(second))
             && name.extension().is_some_and(|found| found == EXTENSION)
         {
-            found.push(Generation(number));
+            found.push(Generation { number, salt });
         }
     }
     found.sort_unstable();

@@ -160,7 +160,7 @@ fn a_segment_that_was_not_begun_is_left_out_and_a_damaged_beginning_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let (mut journal, _) = reopen(dir.path(), Group(0)).unwrap();
     append(&mut journal, 1, 100);
-    let next = segment::path(dir.path(), Generation(2));
+    let next = segment::path(dir.path(), Generation { number: 2, salt: 9 });
     for begun in [&b""[..], &[0; 700]] {
         fs::write(&next, begun).unwrap();
         let copy = killed(dir.path());
