@@ -18,14 +18,16 @@ use lockstep_model::{
     SessionId, ShardId, ShardTime, command::EndReason, watch::Change,
 };
 use openraft::{
-    Raft, ReadPolicy, ServerState, async_runtime::WatchReceiver as _, errors::RaftError,
+    Raft, ReadPolicy, ServerState,
+    async_runtime::WatchReceiver as _,
+    errors::{Fatal, RaftError},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     boot_time::BootTime,
-    raft::types::TypeConfig,
+    raft::types::{TypeConfig, Vote},
     request::{Request, RequestError, Response},
     storage::{EffectSink, MachineStore},
     watch::{history::History, pulse::Pulse},
@@ -79,6 +81,8 @@ pub struct Replica {
     /// Whether it may take part in elections.
     pub eligibility: Eligibility,
     lease: Duration,
+    /// The vote under which the lead was last handed over.
+    surrendered: Mutex<Option<Vote>>,
     opened: Instant,
     caught_up: AtomicBool,
 }
@@ -106,13 +110,14 @@ impl Replica {
             pulse: Pulse::default(),
             eligibility,
             lease,
+            surrendered: Mutex::default(),
             opened: Instant::now(),
             caught_up: AtomicBool::new(false),
         }
     }
 
     /// True while this replica leads and a quorum has confirmed that within the lease: nobody else
-    /// can lead now. Without the vote of an only voter nobody else ever can; openraft counts
+    /// can lead now. False from the moment when the lead is handed over. Without the vote of an only voter nobody else ever can; openraft counts
     /// confirmations only when other nodes answer, so there would be none.
     #[must_use]
     pub fn leads(&self) -> bool {
@@ -130,7 +135,21 @@ impl Replica {
                 .iter();
             configs.all(|voters| voters.iter().eq([&metrics.id]))
         };
-        metrics.state == ServerState::Leader && (confirmed() || only_voter())
+        metrics.state == ServerState::Leader
+            && *self.surrendered.lock() != Some(metrics.vote)
+            && (confirmed() || only_voter())
+    }
+
+    /// Hands the lead over to another voter. The lease on it is given up first, and for good: the other
+    /// one is elected without waiting for its end, and an answer that confirms it late must not bring it
+    /// back. Raft proposes nothing more under the same vote either.
+    ///
+    /// # Errors
+    /// If Raft has stopped.
+    pub async fn hand_over(&self, to: NodeId) -> Result<(), Fatal<TypeConfig>> {
+        let vote = self.raft.metrics().borrow_watched().vote;
+        *self.surrendered.lock() = Some(vote);
+        self.raft.trigger().transfer_leader(to.0).await
     }
 
     /// Who leads, as far as this replica knows.

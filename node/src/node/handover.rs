@@ -62,7 +62,7 @@ async fn hand_over_one(replica: &Arc<Replica>, to: Option<NodeId>) -> Option<boo
     let Some(target) = target else {
         return Some(false);
     };
-    if let Err(fatal) = replica.raft.trigger().transfer_leader(target).await {
+    if let Err(fatal) = replica.hand_over(NodeId(target)).await {
         tracing::warn!(shard = %replica.shard, %fatal, "the lead cannot be handed over");
         return Some(false);
     }

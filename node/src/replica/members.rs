@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use lockstep_model::NodeId;
 use lockstep_proto::raft::v1::{self as pb, change_replicas_request::Change};
 use openraft::{ChangeMembers, Precondition, async_runtime::WatchReceiver as _};
 use tokio::time::timeout;
@@ -109,6 +110,6 @@ pub fn newest_voters(members: &crate::raft::types::Membership) -> BTreeSet<u64> 
 }
 
 async fn transfer(replica: &Replica, node: u64) -> Result<(), ChangeError> {
-    let began = replica.raft.trigger().transfer_leader(node).await;
+    let began = replica.hand_over(NodeId(node)).await;
     began.map_err(|fatal| ChangeError::Refused(fatal.to_string()))
 }
