@@ -133,6 +133,9 @@ impl Custody {
 
     async fn reconcile(&self) {
         let placed = self.placed();
+        for shard in self.router.closed.retain(&placed) {
+            metrics::get().replica_opened(shard);
+        }
         for shard in &placed {
             if self.router.replica(*shard).is_none()
                 && let Some(replica) = self.open(*shard).await

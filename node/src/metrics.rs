@@ -174,7 +174,7 @@ impl Metrics {
         self.stopped.get_or_create(&Shard { shard: shard.0 }).set(1);
     }
 
-    /// A replica is open.
+    /// A replica is open, or not to be open here.
     pub fn replica_opened(&self, shard: ShardId) {
         self.stopped.get_or_create(&Shard { shard: shard.0 }).set(0);
     }
