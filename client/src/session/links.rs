@@ -111,8 +111,11 @@ impl Links {
         if let Some(link) = self.open.iter().find(wanted) {
             return Some(link.id);
         }
-        let mut others = placement.candidates(key).into_iter();
-        if let Some(address) = others.find(|address| !self.is_avoided(address, now)) {
+        // Those that failed least first: a node whose pause is over waits until all others were tried.
+        let failures = |address: &Address| self.avoided.get(address).map_or(0, |it| it.failures);
+        let others = placement.candidates(key).into_iter();
+        let others = others.filter(|address| !self.is_avoided(address, now));
+        if let Some(address) = others.min_by_key(failures) {
             return Some(self.to(&address, lease, now));
         }
         let usable = |link: &&Link| !self.broken.contains(&link.id);
