@@ -10,7 +10,7 @@ use lockstep_model::{NodeId, ShardId};
 use openraft::{
     Raft,
     errors::{InitializeError, RaftError},
-    storage::RaftLogStorage as _,
+    storage::{RaftLogReader as _, RaftLogStorage as _},
 };
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -21,7 +21,11 @@ use crate::{
     identity::Identity,
     metrics,
     raft::{config as raft_config, network::Network, types::PeerAddress},
-    replica::{Effects, Leading, Replica, Replicas, eligibility::Eligibility, tend},
+    replica::{
+        Effects, Leading, Replica, Replicas,
+        eligibility::{Eligibility, Promise},
+        tend,
+    },
     router::Router,
     storage::{DropShardError, MachineStore, Storage},
 };
@@ -206,14 +210,20 @@ impl Custody {
         let leading = Leading::new(shard);
         let mut log = self.storage.log_store(shard).await?;
         let last = log.get_log_state().await?.last_log_id;
-        let eligibility = Eligibility::new(log.reach(), last);
+        let me = self.identity.node.0;
+        let timing = &self.config.timing;
+        let promise = Promise::of(
+            log.get_log_reader().await.read_vote().await?,
+            me,
+            timing.leader_lease(),
+        );
+        let eligibility = Eligibility::new(log.reach(), last, promise);
         let effects = Arc::new(Effects::new(&leading));
         let machine_store = MachineStore::open(&self.storage, shard, effects).await?;
         let machine = machine_store.machine();
-        let timing = &self.config.timing;
-        let may_stand = eligibility.may_stand();
+        let may_stand = eligibility.is_admitted();
         let config = raft_config::config(shard, timing, self.config.snapshot_entries, may_stand)?;
-        let raft = Raft::new(self.identity.node.0, config, network, log, machine_store).await?;
+        let raft = Raft::new(me, config, network, log, machine_store).await?;
         let lease = timing.relied_lease();
         let replica = Replica::new(shard, raft, machine, &leading, eligibility, lease);
         Ok(replica)

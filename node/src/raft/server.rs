@@ -19,10 +19,11 @@ use super::{
 };
 use crate::{
     api::nodes,
+    boot_time::BootTime,
     entry::Entry,
     execute, follow,
     formation::{Lobby, joining},
-    replica::{Replica, members},
+    replica::{Replica, eligibility::Withheld, members},
     request::RequestError,
     router::Router,
     shard_state, status,
@@ -153,10 +154,17 @@ impl PeerService for PeerServer {
         let replica = self.replica(request.to.take())?;
         let pre_vote = request.pre_vote;
         let request = wire::to_vote_request(request).map_err(malformed)?;
-        if let Some(reach) = replica.eligibility.refuses(request.last_log_id) {
-            let vote = replica.raft.metrics().borrow_watched().vote;
-            tracing::warn!(shard = %replica.shard, candidate = %request.vote, %reach, "no vote for a log that ends before what this node once held");
-            let refusal = openraft::raft::VoteResponse::new(vote, Some(reach), false);
+        if let Some(withheld) = replica.eligibility.refuses(&request, BootTime::now()) {
+            let (vote, mut last) = {
+                let metrics = replica.raft.metrics();
+                let metrics = metrics.borrow_watched();
+                (metrics.vote, metrics.last_applied)
+            };
+            tracing::info!(shard = %replica.shard, candidate = %request.vote, "no vote: {withheld}");
+            if let Withheld::Shorter(reach) = withheld {
+                last = Some(reach);
+            }
+            let refusal = openraft::raft::VoteResponse::new(vote, last, false);
             return Ok(Response::new(wire::vote_response(&refusal)));
         }
         let response = if pre_vote {
@@ -175,7 +183,7 @@ impl PeerService for PeerServer {
         let mut request = request.into_inner();
         let replica = self.replica(request.to.take())?;
         let request = wire::to_transfer(request).map_err(malformed)?;
-        if !replica.eligibility.may_stand() {
+        if !replica.eligibility.may_stand(BootTime::now()) {
             return Ok(Response::new(pb::TransferLeaderResponse {
                 accepted: false,
             }));

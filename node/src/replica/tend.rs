@@ -56,7 +56,7 @@ pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: Cancellation
             let seen = metrics.borrow_watched();
             (seen.state, seen.current_leader)
         };
-        if !replica.eligibility.may_stand() {
+        if !replica.eligibility.is_admitted() {
             admit(&replica);
         }
         directory.set_leader(replica.shard, leader.map(lockstep_model::NodeId));
@@ -107,12 +107,12 @@ enum Wake {
     Changed,
 }
 
-/// Lets a replica stand for election once its log is as long as that of the one before it.
+/// Lets a replica stand for election once nothing from before binds it any more.
 fn admit(replica: &Replica) {
     let metrics = replica.raft.metrics();
     let last = metrics.borrow_watched().last_applied;
-    if replica.eligibility.log_ends_at(last) {
-        tracing::info!(shard = %replica.shard, "has caught up with what it held before it was removed: it stands for election again");
+    if replica.eligibility.admits(last, BootTime::now()) {
+        tracing::debug!(shard = %replica.shard, "nothing from before this start binds the replica any more: it stands for election");
         replica.raft.runtime_config().elect(true);
     }
 }
