@@ -115,8 +115,16 @@ impl Cluster {
             if options.own_clocks {
                 env.extend(clock::env(&dir, at)?);
             }
-            let own_group = options.own_group;
-            nodes.push(Node::new(&program, &dir, at, addresses, env, own_group)?);
+            let node = Node::new(
+                &program,
+                &dir,
+                at,
+                addresses,
+                env,
+                options.own_group,
+                options.descriptors,
+            )?;
+            nodes.push(node);
         }
         Ok(Self {
             options,
@@ -168,6 +176,14 @@ impl Cluster {
     /// If there is no such node.
     pub fn peer_endpoint(&self, at: usize) -> anyhow::Result<String> {
         Ok(self.node(at)?.addresses().peer.to_string())
+    }
+
+    /// Where a node listens.
+    ///
+    /// # Errors
+    /// If there is no such node.
+    pub fn addresses(&self, at: usize) -> anyhow::Result<NodeAddresses> {
+        Ok(self.node(at)?.addresses())
     }
 
     /// What lies between the nodes.

@@ -5,6 +5,7 @@
 
 mod clock;
 mod deadlock;
+mod descriptors;
 mod driver_kill;
 mod exercise;
 mod foreign;
@@ -25,6 +26,7 @@ use std::{fmt, path::PathBuf};
 pub use self::{
     clock::clock,
     deadlock::deadlock,
+    descriptors::descriptors,
     driver_kill::driver_kill,
     exercise::{Exercise, Going, SERVE_LIMIT},
     foreign::{ForeignOptions, load},

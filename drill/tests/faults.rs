@@ -4,7 +4,9 @@ use anyhow::ensure;
 use lockstep_drill::{
     checker::Expectations,
     cluster::ClusterOptions,
-    drill::{Cut, DrillOptions, Exercise, Going, MinorityRequest, Outcome, kill, pause},
+    drill::{
+        Cut, DrillOptions, Exercise, Going, MinorityRequest, Outcome, descriptors, kill, pause,
+    },
 };
 
 fn options(cycles: u32) -> DrillOptions {
@@ -35,6 +37,12 @@ async fn kill9_under_load() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_longer_than_an_election() -> anyhow::Result<()> {
     clean(&pause(options(2), ClusterOptions::new("test-pause")).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_silent_connections_than_open_files() -> anyhow::Result<()> {
+    let cluster = ClusterOptions::new("test-descriptors");
+    clean(&descriptors(options(1), cluster).await?)
 }
 
 /// The leader of a shard is cut off in every way. The others must elect, the minority must refuse,

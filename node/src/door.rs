@@ -1,12 +1,22 @@
 //! The one place that makes listeners and channels.
 //!
 //! Invariant: every connection that this node accepts or opens is made here, so that what holds for
-//! all of them (keep-alive, limits, later TLS) is said once.
+//! all of them (keep-alive, limits, later TLS) is said once. Each listener has its share of the
+//! process's descriptors (`descriptors.rs`) and takes no more (`acceptor.rs`).
+
+mod acceptor;
+mod connection;
+pub mod descriptors;
 
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint, Server};
+
+pub use self::{
+    acceptor::{Acceptor, Manners, incoming},
+    connection::Connection,
+};
 
 /// How often an idle connection to a peer is probed. With [`KEEP_ALIVE_TIMEOUT`] this bounds how
 /// long a silently cut link is believed in.
@@ -26,6 +36,31 @@ pub const MAX_PEER_MESSAGE_BYTES: usize = 64 << 20;
 /// Largest message from a client: the largest acquisition, with room.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 1 << 20;
 
+/// How long a new connection may take until its first request: a client that has connected sends at
+/// once, so this is for slow networks and starved machines.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long a connection for health checks and metrics may be idle: longer than scrapers pause.
+const HTTP_IDLE: Duration = Duration::from_secs(120);
+
+/// Connections of clients. Once they speak HTTP/2, pings show whether they live.
+pub const CLIENTS: Manners = Manners {
+    name: "clients",
+    first: FIRST_REQUEST,
+    idle: None,
+};
+/// Connections of peers.
+pub const PEERS: Manners = Manners {
+    name: "peers",
+    first: FIRST_REQUEST,
+    idle: None,
+};
+/// Connections for health checks and metrics.
+pub const HTTP: Manners = Manners {
+    name: "http",
+    first: FIRST_REQUEST,
+    idle: Some(HTTP_IDLE),
+};
+
 /// Why nothing listens.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address} for {what}: {source}; is another process using it?")]
@@ -43,24 +78,23 @@ pub struct DialError {
     source: tonic::transport::Error,
 }
 
-/// Opens a listener.
+/// Opens a listener that has at most so many connections at a time.
 ///
 /// # Errors
 /// If the address cannot be bound.
-pub async fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
+pub async fn listen(
+    address: SocketAddr,
+    manners: Manners,
+    most: usize,
+) -> Result<Acceptor, ListenError> {
+    let listener = TcpListener::bind(address)
         .await
         .map_err(|source| ListenError {
             address,
-            what,
+            what: manners.name,
             source,
-        })
-}
-
-/// The connections of a listener, for tonic.
-#[must_use]
-pub fn incoming(listener: TcpListener) -> tonic::transport::server::TcpIncoming {
-    tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true))
+        })?;
+    Ok(Acceptor::new(listener, manners, most))
 }
 
 /// What every gRPC server here starts from.

@@ -10,10 +10,10 @@ use axum::{
     http::{HeaderName, StatusCode, header},
     routing::get,
 };
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    door::Acceptor,
     entry::{Entry, STORAGE_STOPPED},
     metrics,
     storage::Storage,
@@ -30,7 +30,7 @@ struct Sources {
 /// # Errors
 /// If the listener fails.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Acceptor,
     entry: Entry,
     storage: Arc<Storage>,
     stop: CancellationToken,

@@ -35,6 +35,7 @@ pub mod router;
 pub mod shard_state;
 pub mod status;
 pub mod storage;
+pub mod throttle;
 pub mod watch;
 
 /// The version of this server.

@@ -48,9 +48,10 @@ struct Shard {
     shard: u32,
 }
 
+mod connections;
 mod snapshots;
 
-pub use snapshots::Snapshots;
+pub use self::{connections::Connections, snapshots::Snapshots};
 
 type ShardGauge = Family<Shard, Gauge<u64, AtomicU64>>;
 
@@ -62,6 +63,8 @@ pub struct Metrics {
     refusals: Family<Reason, Counter>,
     batches: Histogram,
     stopped: ShardGauge,
+    /// Of the listeners.
+    pub connections: Connections,
     /// Made, sent and received.
     pub snapshots: Snapshots,
     shards: Shards,
@@ -127,6 +130,8 @@ impl Metrics {
             "1 for a replica of this node that is closed, because it was given up or its records are damaged",
             stopped.clone(),
         );
+        let connections = Connections::default();
+        connections.register(&mut registry);
         let snapshots = Snapshots::default();
         snapshots.register(&mut registry);
         let shards = Shards::default();
@@ -140,6 +145,7 @@ impl Metrics {
             refusals,
             batches,
             stopped,
+            connections,
             snapshots,
             shards,
             storage,

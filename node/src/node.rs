@@ -12,7 +12,7 @@ use lockstep_proto::{
     lock::v1::lock_service_server::LockServiceServer,
     raft::v1::peer_service_server::PeerServiceServer,
 };
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     config::Config,
     custody::Custody,
     directory::Directory,
-    door,
+    door::{self, descriptors::Shares},
     entry::Entry,
     follow,
     formation::Lobby,
@@ -45,8 +45,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// # Errors
 /// If it cannot start, or fails while it runs.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let shares = door::descriptors::claim()?;
     let storage = Arc::new(Storage::open(&config.data_dir)?);
-    let served = serve(&config, Arc::clone(&storage), stop).await;
+    let served = serve(&config, shares, Arc::clone(&storage), stop).await;
     storage.shutdown().await?;
     tracing::info!("stopped");
     served
@@ -54,6 +55,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
 async fn serve(
     config: &Config,
+    shares: Shares,
     storage: Arc<Storage>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -63,7 +65,7 @@ async fn serve(
     let entry = Entry::new(Arc::clone(&lobby));
     let peer_server = PeerServer::new(Arc::clone(&lobby), entry.clone());
     let doors = CancellationToken::new();
-    let mut tasks = open_doors(config, &entry, &peer_server, &storage, &doors).await?;
+    let mut tasks = open_doors(config, shares, &entry, &peer_server, &storage, &doors).await?;
     tracing::info!(
         name = config.name,
         clients = config.client_advertise,
@@ -134,14 +136,15 @@ async fn halt(
 /// Opens the three listeners. They answer before there is a cluster.
 async fn open_doors(
     config: &Config,
+    shares: Shares,
     entry: &Entry,
     peer_server: &PeerServer,
     storage: &Arc<Storage>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    let clients = door::listen(config.client_listen, "clients").await?;
-    let peers = door::listen(config.peer_listen, "peers").await?;
-    let http = door::listen(config.http_listen, "health checks and metrics").await?;
+    let clients = door::listen(config.client_listen, door::CLIENTS, shares.clients).await?;
+    let peers = door::listen(config.peer_listen, door::PEERS, shares.peers).await?;
+    let http = door::listen(config.http_listen, door::HTTP, shares.http).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(serve_peers(peers, peer_server.clone(), stop.clone()));
     tasks.spawn(serve_clients(clients, entry.clone(), stop.clone()));
@@ -155,7 +158,7 @@ async fn open_doors(
 }
 
 async fn serve_peers(
-    listener: TcpListener,
+    listener: door::Acceptor,
     server: PeerServer,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -173,7 +176,7 @@ async fn serve_peers(
 }
 
 async fn serve_clients(
-    listener: TcpListener,
+    listener: door::Acceptor,
     entry: Entry,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {

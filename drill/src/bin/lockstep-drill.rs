@@ -11,8 +11,8 @@ use lockstep_drill::{
     cluster::ClusterOptions,
     console::say,
     drill::{
-        DrillOptions, ForeignOptions, Outcome, clock, deadlock, driver_kill, kill, load, lose_disk,
-        partition, pause, recover, restore, roll, scale,
+        DrillOptions, ForeignOptions, Outcome, clock, deadlock, descriptors, driver_kill, kill,
+        load, lose_disk, partition, pause, recover, restore, roll, scale,
     },
 };
 
@@ -44,6 +44,8 @@ enum Drill {
     DriverKill(Asked),
     /// Closes circles of waits, on a calm cluster and while leaders are killed.
     Deadlock(Asked),
+    /// Fills a node that may have few open files with silent connections.
+    Descriptors(Asked),
     /// Loses two of three nodes for good, and makes a new cluster of the third.
     Recover(Asked),
     /// Loses the whole cluster, and restores a backup into a new one.
@@ -134,6 +136,7 @@ async fn run(drill: &Drill) -> anyhow::Result<Outcome> {
         Drill::LoseDisk(asked) => lose_disk(asked.options(), cluster("lose-disk")).await,
         Drill::DriverKill(asked) => driver_kill(asked.options(), cluster("driver-kill")).await,
         Drill::Deadlock(asked) => deadlock(asked.options(), cluster("deadlock")).await,
+        Drill::Descriptors(asked) => descriptors(asked.options(), cluster("descriptors")).await,
         Drill::Recover(asked) => recover(asked.options(), cluster("recover")).await,
         Drill::Restore(asked) => restore(asked.options(), cluster("restore")).await,
         Drill::Load(asked) => {
@@ -160,6 +163,7 @@ fn conclude(drill: &Drill, outcome: &Outcome) -> anyhow::Result<ExitCode> {
         | Drill::Roll(_)
         | Drill::LoseDisk(_)
         | Drill::DriverKill(_)
+        | Drill::Descriptors(_)
         | Drill::Recover(_)
         | Drill::Deadlock(_)
         | Drill::Restore(_) => outcome.figures.publish()?,

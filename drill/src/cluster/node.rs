@@ -32,6 +32,7 @@ pub(super) struct Node {
     addresses: NodeAddresses,
     env: BTreeMap<String, String>,
     own_group: bool,
+    descriptors: Option<u64>,
     child: Option<Child>,
 }
 
@@ -43,6 +44,7 @@ impl Node {
         addresses: NodeAddresses,
         env: BTreeMap<String, String>,
         own_group: bool,
+        descriptors: Option<u64>,
     ) -> io::Result<Self> {
         let name = node_name(at);
         let data = dir.join(&name);
@@ -55,6 +57,7 @@ impl Node {
             addresses,
             env,
             own_group,
+            descriptors,
             child: None,
         })
     }
@@ -75,7 +78,7 @@ impl Node {
         ensure!(!self.is_running(), "{} runs already", self.name);
         let mut log = self.open_log()?;
         writeln!(log, "--- start of {} {env:?}", self.name)?;
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command
             .arg("serve")
             .envs(&self.env)
@@ -92,6 +95,19 @@ impl Node {
         let child = child.with_context(|| format!("starting {}", self.program.display()))?;
         self.child = Some(child);
         Ok(())
+    }
+
+    /// The program, or a shell that sets the limit and then becomes the program.
+    fn command(&self) -> Command {
+        let Some(descriptors) = self.descriptors else {
+            return Command::new(&self.program);
+        };
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""))
+            .arg(&self.program);
+        command
     }
 
     fn open_log(&self) -> io::Result<File> {

@@ -37,6 +37,8 @@ pub struct ClusterOptions {
     /// Whether the nodes are a process group of their own, so that Ctrl-C reaches this program alone,
     /// which must then end them.
     pub own_group: bool,
+    /// How many files each node may have open; none: as this program.
+    pub descriptors: Option<u64>,
     /// More variables for all nodes; they win over those that the harness sets.
     pub env: BTreeMap<String, String>,
 }
@@ -55,6 +57,7 @@ impl ClusterOptions {
             dir: None,
             ports: Ports::Free,
             own_group: false,
+            descriptors: None,
             env: BTreeMap::new(),
         }
     }
@@ -77,6 +80,13 @@ impl ClusterOptions {
     #[must_use]
     pub fn with_shards(mut self, shards: u32) -> Self {
         self.shards = shards;
+        self
+    }
+
+    /// With nodes that may have so many files open.
+    #[must_use]
+    pub const fn with_descriptors(mut self, descriptors: u64) -> Self {
+        self.descriptors = Some(descriptors);
         self
     }
 
