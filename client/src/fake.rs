@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use lockstep_model::ring::RING_VERSION;
+use lockstep_model::{id::ClusterId, ring::RING_VERSION};
 use lockstep_proto::{
     cluster::v1::{
         NodeEndpoint, ShardPlacement, WatchPlacementResponse,
@@ -314,6 +314,20 @@ impl FakeCluster {
         } else {
             state.down.remove(&node);
         }
+    }
+
+    /// Makes another cluster of it, as a recovery or a restored backup does: what was held before is
+    /// not, and changes are counted anew. Its id.
+    pub fn become_another_cluster(&self, fill: impl FnOnce(&mut Table)) -> ClusterId {
+        let cluster = ClusterId([0xaa; 16]);
+        let mut state = self.shared.state.lock();
+        state.table = Table::default();
+        fill(&mut state.table);
+        self.shared
+            .placement
+            .send_modify(|placement| placement.cluster_id = cluster.to_string());
+        state.drop_watches(|_| true);
+        cluster
     }
 
     /// Makes somebody hold a lock exclusively, and say something.

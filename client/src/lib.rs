@@ -74,7 +74,10 @@ mod watch;
 
 pub use lockstep_model::{
     command::Mode,
-    id::{FencingToken, NameError, NodeId, Priority, Revision, SessionEpoch, SessionId, ShardId},
+    id::{
+        ClusterId, FencingToken, NameError, NodeId, Priority, Revision, SessionEpoch, SessionId,
+        ShardId,
+    },
     watch::ChangeKind,
 };
 

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use lockstep_model::{
     command::Mode,
-    id::{FencingToken, LockName, Revision, SessionId, ShardId},
+    id::{ClusterId, FencingToken, LockName, Revision, SessionId, ShardId},
     watch::ChangeKind,
 };
 use lockstep_proto::lock::v1::watch_request::Target as WireTarget;
@@ -33,9 +33,12 @@ pub enum Target {
     Prefix(String),
 }
 
-/// Up to where a watch has been told the changes of a shard.
+/// Up to where a watch has been told the changes of a shard. Of no use in another cluster, even if
+/// that was made of a backup of this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
+    /// The cluster.
+    pub cluster: ClusterId,
     /// The shard.
     pub shard: ShardId,
     /// The last change.
@@ -45,6 +48,12 @@ pub struct Position {
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
+    /// The nodes are another cluster's now: one that was made of a backup, or of what was left of a
+    /// lost one. Forget all that was known; the present holders in its shards follow.
+    OtherCluster {
+        /// Its id.
+        cluster: ClusterId,
+    },
     /// The present holders in a shard follow, as changes of kind [`ChangeKind::Present`]: forget
     /// what was known of its locks.
     Began {
@@ -100,7 +109,8 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Watch {
     steps: mpsc::Receiver<Result<Step, RequestError>>,
-    positions: BTreeMap<ShardId, Revision>,
+    /// All of one cluster.
+    positions: BTreeMap<ShardId, Position>,
     ended: Option<RequestError>,
     task: AbortHandle,
 }
@@ -123,9 +133,9 @@ impl Watch {
             Target::Prefix(prefix) => (Key::Any, WireTarget::Prefix(prefix)),
         };
         let after = after.into_iter();
-        let positions: BTreeMap<_, _> = after.map(|at| (at.shard, at.revision)).collect();
+        let positions: BTreeMap<_, _> = after.map(|at| (at.shard, at)).collect();
         let (sender, steps) = mpsc::channel(WATCH_QUEUE);
-        let course = Course::new(positions.clone());
+        let course = Course::new(positions.values().copied());
         let task = tokio::spawn(follow::run(client, key, target, course, sender));
         Ok(Self {
             steps,
@@ -163,20 +173,21 @@ impl Watch {
     /// not among them.
     #[must_use]
     pub fn positions(&self) -> Vec<Position> {
-        let positions = self.positions.iter();
-        positions
-            .map(|(shard, revision)| Position {
-                shard: *shard,
-                revision: *revision,
-            })
-            .collect()
+        self.positions.values().copied().collect()
     }
 
     fn take(&mut self, step: Step) -> Option<WatchEvent> {
         match step {
             Step::Tell { event, position } => {
-                if let WatchEvent::Began { shard, .. } = event {
-                    self.positions.remove(&shard);
+                match event {
+                    WatchEvent::OtherCluster { .. } => self.positions.clear(),
+                    WatchEvent::Began { shard, .. } => {
+                        self.positions.remove(&shard);
+                    }
+                    WatchEvent::Changed(_)
+                    | WatchEvent::Current { .. }
+                    | WatchEvent::Interrupted { .. }
+                    | WatchEvent::Resumed => {}
                 }
                 self.reach(position);
                 Some(event)
@@ -189,7 +200,6 @@ impl Watch {
     }
 
     fn reach(&mut self, position: Option<Position>) {
-        self.positions
-            .extend(position.map(|at| (at.shard, at.revision)));
+        self.positions.extend(position.map(|at| (at.shard, at)));
     }
 }

@@ -49,7 +49,9 @@ async fn beginning(watch: &mut Watch, shards: u32) -> Vec<(String, u64)> {
                 present.push((change.name, change.session.0));
             }
             WatchEvent::Current { .. } => current += 1,
-            other @ (WatchEvent::Interrupted { .. } | WatchEvent::Resumed) => {
+            other @ (WatchEvent::OtherCluster { .. }
+            | WatchEvent::Interrupted { .. }
+            | WatchEvent::Resumed) => {
                 panic!("not at the beginning: {other:?}")
             }
         }
@@ -146,11 +148,12 @@ async fn positions_are_those_of_what_was_taken_and_can_be_resumed_from() {
     }
     change(&mut first).await;
     let position = first.positions();
-    let shard = position[0].shard;
-    let revision = Revision(1);
     assert_eq!(
         position,
-        [Position { shard, revision }],
+        [Position {
+            revision: Revision(1),
+            ..position[0]
+        }],
         "though more was told"
     );
     drop(first);
@@ -189,6 +192,33 @@ async fn lost_history_is_told_and_the_watch_begins_again() {
         (ChangeKind::Present, "a".to_owned(), 1)
     );
     assert!(matches!(next(&mut watch).await, WatchEvent::Current { .. }));
+}
+
+/// The same addresses, another history: what is revision 1 there is news here.
+#[tokio::test]
+async fn a_cluster_in_the_place_of_another_is_told_from_the_start() {
+    let fake = FakeCluster::start(1).await;
+    let client = fake.client().await.unwrap();
+    fake.occupy("e", 1, b"one");
+    let mut observer = client.observe("e").unwrap();
+    let mut watch = client.watch(name("e"), []).unwrap();
+    assert_eq!(beginning(&mut watch, 1).await.len(), 1);
+    let first = timeout(PATIENCE, observer.next()).await.unwrap().unwrap();
+    assert_eq!(first.unwrap().value, b"one");
+    // It has as many changes in its history, but others.
+    let restored = fake.become_another_cluster(|table| table.occupy_saying("e", 9, b"nine"));
+    let second = timeout(PATIENCE, observer.next()).await.unwrap().unwrap();
+    assert_eq!(second.unwrap().value, b"nine", "the old one is dead");
+    assert_eq!(
+        next(&mut watch).await,
+        WatchEvent::OtherCluster { cluster: restored }
+    );
+    assert_eq!(watch.positions(), []);
+    assert!(matches!(next(&mut watch).await, WatchEvent::Began { .. }));
+    let present = (ChangeKind::Present, "e".to_owned(), 9);
+    assert_eq!(change(&mut watch).await, present);
+    assert!(matches!(next(&mut watch).await, WatchEvent::Current { .. }));
+    assert_eq!(watch.positions()[0].cluster, restored);
 }
 
 #[tokio::test]

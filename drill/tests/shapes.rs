@@ -95,7 +95,7 @@ fn spec(name: &str, mode: LockMode, size: u32) -> LockSpec {
 /// A watch of everything, and what it has told.
 struct Watcher {
     stream: Streaming<WatchResponse>,
-    positions: BTreeMap<u32, u64>,
+    positions: BTreeMap<u32, Position>,
     changes: Vec<Change>,
 }
 
@@ -103,17 +103,11 @@ impl Watcher {
     async fn open(
         cluster: &Cluster,
         node: usize,
-        positions: BTreeMap<u32, u64>,
+        positions: BTreeMap<u32, Position>,
     ) -> anyhow::Result<Self> {
-        let after = positions.iter();
         let request = WatchRequest {
             target: Some(Target::Prefix("shape/".to_owned())),
-            after: after
-                .map(|(shard, revision)| Position {
-                    shard: *shard,
-                    revision: *revision,
-                })
-                .collect(),
+            after: positions.values().cloned().collect(),
         };
         let stream = cluster.locks(node)?.watch(request).await?.into_inner();
         Ok(Self {
@@ -129,7 +123,12 @@ impl Watcher {
             let message = self.stream.message().await?.context("the watch ended")?;
             // One without changes tells how far a shard is, even if nothing has happened there yet.
             if message.revision > 0 || message.changes.is_empty() {
-                self.positions.insert(message.shard, message.revision);
+                let position = Position {
+                    shard: message.shard,
+                    revision: message.revision,
+                    cluster_id: message.cluster_id,
+                };
+                self.positions.insert(message.shard, position);
             }
             self.changes.extend(message.changes);
         }
@@ -208,7 +207,12 @@ async fn a_watch_that_cannot_go_on_says_so() -> anyhow::Result<()> {
         ..ClusterOptions::new("test-watch").with_shards(1)
     };
     with_cluster(options, LIMIT, async |cluster| {
-        let positions = BTreeMap::from([(1, 77)]);
+        let mut first = Watcher::open(cluster, 0, BTreeMap::new()).await?;
+        first.until(|watcher| !watcher.positions.is_empty()).await?;
+        let mut positions = first.positions;
+        for position in positions.values_mut() {
+            position.revision = 77;
+        }
         let mut watcher = Watcher::open(cluster, 0, positions).await?;
         let error = watcher.until(|_| false).await;
         let error = error.err().context("a position that was never reached")?;

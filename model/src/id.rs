@@ -3,7 +3,7 @@
 //! Invariant: a value of a validated type ([`LockName`], [`Owner`]) is within its bounds wherever
 //! it is found, because its constructor is the only way to it.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// Longest lock name in bytes: names are keys in memory, in the log and in every listing.
 pub const MAX_LOCK_NAME_BYTES: usize = 512;
@@ -193,6 +193,24 @@ pub struct ClusterId(pub [u8; 16]);
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A text is no cluster's id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a cluster's id has 32 hexadecimal digits")]
+pub struct ClusterIdError;
+
+impl FromStr for ClusterId {
+    type Err = ClusterIdError;
+
+    /// Reads what [`ClusterId`]'s `Display` writes.
+    fn from_str(text: &str) -> Result<Self, ClusterIdError> {
+        let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(text, 16).map_err(|_| ClusterIdError)?;
+        is_hex
+            .then_some(Self(number.to_be_bytes()))
+            .ok_or(ClusterIdError)
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) async fn watch(
 fn tell(event: &WatchEvent, output: &Output) -> Result<(), Failure> {
     match event {
         WatchEvent::Changed(change) => output.write(&line(change))?,
+        WatchEvent::OtherCluster { cluster } => output.hint(format_args!(
+            "this is another cluster now ({cluster}): nothing from before is held; its present holders follow"
+        )),
         WatchEvent::Began {
             shard,
             history_lost: true,

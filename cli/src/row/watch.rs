@@ -14,6 +14,11 @@ use super::{
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Event {
+    /// Another cluster is in the place of the one before; all is told from the start.
+    OtherCluster {
+        event: &'static str,
+        cluster_id: String,
+    },
     /// Present holders follow.
     Began {
         event: &'static str,
@@ -62,6 +67,10 @@ pub(crate) const fn kind(kind: Option<ChangeKind>) -> &'static str {
 impl From<&WatchEvent> for Event {
     fn from(event: &WatchEvent) -> Self {
         match event {
+            WatchEvent::OtherCluster { cluster } => Self::OtherCluster {
+                event: "other_cluster",
+                cluster_id: cluster.to_string(),
+            },
             WatchEvent::Began {
                 shard,
                 history_lost,

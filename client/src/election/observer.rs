@@ -57,7 +57,7 @@ impl Observer {
     pub async fn next(&mut self) -> Result<Option<Leader>, RequestError> {
         loop {
             match self.watch.next().await? {
-                WatchEvent::Began { .. } => {
+                WatchEvent::OtherCluster { .. } | WatchEvent::Began { .. } => {
                     self.leader = None;
                     self.settled = false;
                 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    id::{FencingToken, Revision, SessionId, ShardId},
+    id::{ClusterId, FencingToken, Revision, SessionId, ShardId},
     watch::ChangeKind,
 };
 use lockstep_proto::lock::v1 as wire;
@@ -40,17 +40,26 @@ enum Standing {
 /// What a watch has heard, by shard.
 #[derive(Debug)]
 pub(super) struct Course {
+    /// Whose numbers the positions are; none before anything was heard.
+    cluster: Option<ClusterId>,
     shards: BTreeMap<ShardId, Standing>,
 }
 
 impl Course {
-    pub(super) fn new(positions: BTreeMap<ShardId, Revision>) -> Self {
-        let shards = positions.into_iter();
-        Self {
-            shards: shards
-                .map(|(shard, revision)| (shard, Standing::At(revision)))
-                .collect(),
-        }
+    /// Goes on at these positions. Where they are not all of one cluster, those of the others are as
+    /// good as lost.
+    pub(super) fn new(positions: impl IntoIterator<Item = Position>) -> Self {
+        let mut cluster = None;
+        let shards = positions.into_iter().map(|at| {
+            let standing = if *cluster.get_or_insert(at.cluster) == at.cluster {
+                Standing::At(at.revision)
+            } else {
+                Standing::Awaited { history_lost: true }
+            };
+            (at.shard, standing)
+        });
+        let shards = shards.collect();
+        Self { cluster, shards }
     }
 
     /// Where to go on.
@@ -61,6 +70,7 @@ impl Course {
                 Standing::At(revision) => Some(wire::Position {
                     shard: shard.0,
                     revision: revision.0,
+                    cluster_id: self.cluster?.to_string(),
                 }),
                 Standing::Awaited { .. } | Standing::Telling { .. } => None,
             })
@@ -85,15 +95,31 @@ impl Course {
         }
     }
 
-    /// What a message means.
+    /// Whose message it is. Of the shards of another cluster nothing is known yet.
+    fn hear_of(&mut self, cluster: ClusterId, steps: &mut Vec<Step>) {
+        let before = self.cluster.replace(cluster);
+        if before.is_some_and(|before| before != cluster) {
+            self.shards.clear();
+            steps.push(Step::Tell {
+                event: WatchEvent::OtherCluster { cluster },
+                position: None,
+            });
+        }
+    }
+
+    /// What a message means. One that does not say whose it is means nothing.
     pub(super) fn take(&mut self, message: wire::WatchResponse) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(message.changes.len() + 2);
+        let Ok(cluster) = message.cluster_id.parse() else {
+            return steps;
+        };
+        self.hear_of(cluster, &mut steps);
         let shard = ShardId(message.shard);
         // A message without changes tells how far one is, even if that is 0: nothing happened yet.
         let reached = (message.revision > 0 || message.changes.is_empty())
             .then_some(Revision(message.revision));
         let present = wire::ChangeKind::Present;
         let begins = reached.is_none() || message.changes.iter().any(|c| c.kind() == present);
-        let mut steps = Vec::with_capacity(message.changes.len() + 2);
         let from = match self.shards.get(&shard) {
             Some(Standing::At(revision)) if !begins => *revision,
             // A server that begins again without being asked has nothing else to tell.
@@ -113,11 +139,19 @@ impl Course {
             }
             steps.push(Step::Tell {
                 event: WatchEvent::Changed(read(shard, change)),
-                position: is_told.then_some(Position { shard, revision }),
+                position: is_told.then_some(Position {
+                    cluster,
+                    shard,
+                    revision,
+                }),
             });
         }
         if let Some(revision) = reached.map(|revision| revision.max(from)) {
-            let position = Position { shard, revision };
+            let position = Position {
+                cluster,
+                shard,
+                revision,
+            };
             steps.push(if is_told {
                 Step::Reach(position)
             } else {
@@ -174,6 +208,15 @@ mod tests {
     use super::*;
 
     const SHARD: ShardId = ShardId(3);
+    const CLUSTER: ClusterId = ClusterId([7; 16]);
+
+    fn at(shard: ShardId, revision: u64) -> Position {
+        Position {
+            cluster: CLUSTER,
+            shard,
+            revision: Revision(revision),
+        }
+    }
 
     fn message(revision: u64, kind: wire::ChangeKind, changes: &[u64]) -> wire::WatchResponse {
         let change = |revision: &u64| wire::Change {
@@ -185,6 +228,7 @@ mod tests {
             shard: SHARD.0,
             revision,
             changes: changes.iter().map(change).collect(),
+            cluster_id: CLUSTER.to_string(),
         }
     }
 
@@ -196,7 +240,7 @@ mod tests {
         message(revision, wire::ChangeKind::Acquired, changes)
     }
 
-    /// The steps in short: B(egan), L(ost history and began), revision, C(urrent), and after each
+    /// The steps in short: O(ther cluster), B(egan), L(ost history and began), revision, C(urrent), and after each
     /// where one is then.
     fn told(course: &mut Course, message: wire::WatchResponse) -> String {
         let steps = course.take(message).into_iter().map(|step| {
@@ -209,6 +253,7 @@ mod tests {
                         }
                         WatchEvent::Changed(change) => change.revision.to_string(),
                         WatchEvent::Current { .. } => "C".to_owned(),
+                        WatchEvent::OtherCluster { .. } => "O".to_owned(),
                         WatchEvent::Interrupted { .. } | WatchEvent::Resumed => unreachable!(),
                     };
                     (what, position)
@@ -228,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_shard_has_a_position_once_its_present_holders_are_told() {
-        let mut course = Course::new(BTreeMap::new());
+        let mut course = Course::new([]);
         assert_eq!(told(&mut course, present(0, &[7, 7])), "B 7 7");
         assert_eq!(after(&course), [] as [u64; 0]);
         course.broken_off();
@@ -249,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_shard_in_which_nothing_ever_happened_is_current_at_zero() {
-        let mut course = Course::new(BTreeMap::new());
+        let mut course = Course::new([]);
         assert_eq!(told(&mut course, present(0, &[])), "B C@0");
         assert_eq!(after(&course), [0]);
         assert_eq!(told(&mut course, acquired(1, &[1])), "1@1 @1");
@@ -257,10 +302,7 @@ mod tests {
 
     #[test]
     fn lost_history_is_told_until_the_present_holders_are() {
-        let mut course = Course::new(BTreeMap::from([
-            (SHARD, Revision(5)),
-            (ShardId(4), Revision(6)),
-        ]));
+        let mut course = Course::new([at(SHARD, 5), at(ShardId(4), 6)]);
         course.lose(Some(SHARD));
         assert_eq!(after(&course), [6], "of the other shard");
         assert_eq!(told(&mut course, present(0, &[9])), "L 9");
@@ -273,7 +315,7 @@ mod tests {
 
     #[test]
     fn nothing_is_told_twice_and_no_new_beginning_is_missed() {
-        let mut course = Course::new(BTreeMap::from([(SHARD, Revision(5))]));
+        let mut course = Course::new([at(SHARD, 5)]);
         assert_eq!(told(&mut course, acquired(7, &[4, 5, 6, 7])), "6@6 7@7 @7");
         assert_eq!(told(&mut course, acquired(6, &[6])), "@7", "late");
         assert_eq!(
@@ -282,5 +324,43 @@ mod tests {
             "another life"
         );
         assert_eq!(after(&course), [2]);
+    }
+
+    /// Its revision 6 is not the one that comes after revision 5 of the cluster before.
+    #[test]
+    fn another_cluster_counts_anew() {
+        let other = ClusterId([8; 16]);
+        let of_other = |message: wire::WatchResponse| wire::WatchResponse {
+            cluster_id: other.to_string(),
+            ..message
+        };
+        let mut course = Course::new([at(SHARD, 5), at(ShardId(4), 6)]);
+        assert!(
+            course
+                .after()
+                .iter()
+                .all(|at| at.cluster_id == CLUSTER.to_string())
+        );
+        // The node has said that these positions are not its own.
+        course.lose(None);
+        assert_eq!(
+            told(&mut course, of_other(present(6, &[6]))),
+            "O B 6 C@6",
+            "which forgets shard 4 as well"
+        );
+        let after = course.after();
+        assert_eq!(after.len(), 1);
+        assert_eq!(after[0].cluster_id, other.to_string());
+        assert_eq!(told(&mut course, of_other(acquired(7, &[7]))), "7@7 @7");
+    }
+
+    #[test]
+    fn positions_of_several_clusters_are_those_of_the_first() {
+        let stranger = Position {
+            cluster: ClusterId([8; 16]),
+            ..at(ShardId(4), 6)
+        };
+        let course = Course::new([at(SHARD, 5), stranger]);
+        assert_eq!(after(&course), [5]);
     }
 }

@@ -104,12 +104,22 @@ async fn proclaims(
 }
 
 async fn watches(client: &mut LockServiceClient<Channel>, findings: &mut Findings) {
-    let position = |shard| Position { shard, revision: 0 };
     let name = |name: String| Some(Target::Name(name));
     let all = || Some(Target::Prefix(String::new()));
+    let cluster_id = cluster_id(client, all()).await;
+    let position = |shard| Position {
+        shard,
+        revision: 0,
+        cluster_id: cluster_id.clone(),
+    };
+    let of_no_cluster = Position {
+        cluster_id: String::new(),
+        ..position(1)
+    };
     let mut cases = vec![
         ("no target", None, vec![]),
         ("a shard that is not there", all(), vec![position(99)]),
+        ("a position of no cluster", all(), vec![of_no_cluster]),
         ("a shard twice", all(), vec![position(1), position(1)]),
         (
             "a prefix of 513 bytes",
@@ -125,4 +135,17 @@ async fn watches(client: &mut LockServiceClient<Channel>, findings: &mut Finding
         let answer = client.watch(request).await.map(|_| "a stream");
         findings.check(&format!("Watch with {what}"), answer, INVALID);
     }
+}
+
+/// As a good watch tells it; empty, and so refused for another reason, if there is none.
+async fn cluster_id(client: &mut LockServiceClient<Channel>, target: Option<Target>) -> String {
+    let request = WatchRequest {
+        target,
+        after: vec![],
+    };
+    let Ok(answer) = client.watch(request).await else {
+        return String::new();
+    };
+    let first = answer.into_inner().message().await.ok().flatten();
+    first.map(|told| told.cluster_id).unwrap_or_default()
 }

@@ -670,12 +670,17 @@ pub mod watch_request {
         Prefix(::prost::alloc::string::String),
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// A position is good for the cluster that told it: one that was made of a backup, or of what was left
+/// of a lost one, counts anew. There, the answer is OUT_OF_RANGE with reason WATCH_COMPACTED.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Position {
     #[prost(uint32, tag = "1")]
     pub shard: u32,
     #[prost(uint64, tag = "2")]
     pub revision: u64,
+    /// `WatchResponse.cluster_id` of the message that told it.
+    #[prost(string, tag = "3")]
+    pub cluster_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
@@ -688,6 +693,9 @@ pub struct WatchResponse {
     /// In order. None where only the revision is news.
     #[prost(message, repeated, tag = "3")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
+    /// The cluster that counts so: 32 hexadecimal digits.
+    #[prost(string, tag = "4")]
+    pub cluster_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Change {

@@ -25,6 +25,8 @@ struct Teller {
     target: Target,
     /// Up to where each shard was told.
     told: BTreeMap<u32, u64>,
+    /// Whether it is to go on where another cluster was.
+    is_stranger: bool,
     stream: mpsc::Sender<Result<WatchResponse, Status>>,
 }
 
@@ -36,9 +38,11 @@ impl Node {
         state.watches.push((self.node, request.clone()));
         let target = request.target.unwrap_or(Target::Prefix(String::new()));
         let after = request.after.iter();
+        let own = self.shared.placement.borrow().cluster_id.clone();
         let teller = Teller {
             shared: Arc::clone(&self.shared),
             target,
+            is_stranger: request.after.iter().any(|at| at.cluster_id != own),
             told: after.map(|at| (at.shard, at.revision)).collect(),
             stream,
         };
@@ -64,6 +68,10 @@ impl Teller {
 
     /// Tells what is new; none if nobody listens any more, or the watch cannot go on.
     fn tell(&mut self, state: &mut State) -> Option<()> {
+        if self.is_stranger {
+            self.compacted(HashMap::new());
+            return None;
+        }
         let shards = match &self.target {
             Target::Name(name) => {
                 let shard = state.table.history.shard_of(name);
@@ -86,10 +94,7 @@ impl Teller {
                 continue;
             };
             let Some(mut changes) = state.table.history.after(shard, told) else {
-                let facts = HashMap::from([("shard".to_owned(), shard.to_string())]);
-                let words = "the changes are forgotten";
-                let compacted = status(Code::OutOfRange, "WATCH_COMPACTED", words, facts);
-                let _nobody = self.stream.try_send(Err(compacted));
+                self.compacted(HashMap::from([("shard".to_owned(), shard.to_string())]));
                 return None;
             };
             changes.retain(|change| self.takes(&change.name));
@@ -121,11 +126,18 @@ impl Teller {
         }
     }
 
+    fn compacted(&self, facts: HashMap<String, String>) {
+        let words = "the changes are forgotten";
+        let compacted = status(Code::OutOfRange, "WATCH_COMPACTED", words, facts);
+        let _nobody = self.stream.try_send(Err(compacted));
+    }
+
     fn send(&self, shard: u32, revision: u64, changes: Vec<Change>) -> Option<()> {
         let message = WatchResponse {
             shard,
             revision,
             changes,
+            cluster_id: self.shared.placement.borrow().cluster_id.clone(),
         };
         self.stream.try_send(Ok(message)).ok()
     }
