@@ -14,6 +14,7 @@ pub mod snapshot_pace;
 pub mod snapshot_partial;
 pub mod snapshot_receive;
 pub mod snapshot_send;
+pub mod together;
 pub mod types;
 pub mod wire;
 

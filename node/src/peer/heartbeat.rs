@@ -1,7 +1,7 @@
 //! Heartbeats of many shards to one peer, sent together.
 //!
 //! Invariant: a heartbeat that was asked for is answered or failed within its caller's timeout;
-//! none is held back longer than [`GAP`]. To a silent peer goes an empty message instead: its answer
+//! none is held back longer than [`GAP`], nor its answer by that of another shard. To a silent peer goes an empty message instead: its answer
 //! is heard all the same, and followers that only cannot be heard are free to elect.
 
 use std::{sync::Arc, time::Duration};
@@ -12,6 +12,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::{PeerClient, hearing::Hearing};
 
@@ -67,6 +68,19 @@ fn message(
     taken.map(|beat| (beat.request, beat.answer)).unzip()
 }
 
+fn hand_out(
+    message: pb::HeartbeatResponse,
+    waiting: &mut [Option<oneshot::Sender<pb::AppendResponse>>],
+) {
+    for pb::HeartbeatAnswer { place, answer } in message.answers {
+        let place = usize::try_from(place).ok();
+        let waits = place.and_then(|place| waiting.get_mut(place)?.take());
+        if let (Some(waits), Some(answer)) = (waits, answer) {
+            let _ = waits.send(answer);
+        }
+    }
+}
+
 async fn run(client: PeerClient, hearing: Arc<Hearing>, mut waiting: mpsc::Receiver<Beat>) {
     let mut beats = Vec::new();
     while waiting.recv_many(&mut beats, MAX_WAITING).await > 0 {
@@ -75,13 +89,18 @@ async fn run(client: PeerClient, hearing: Arc<Hearing>, mut waiting: mpsc::Recei
         let hearing = Arc::clone(&hearing);
         tokio::spawn(async move {
             hearing.asked();
-            let exchange = client.heartbeat(pb::HeartbeatRequest { heartbeats });
-            if let Ok(Ok(response)) = timeout(TIMEOUT, exchange).await {
+            let request = pb::HeartbeatRequest { heartbeats };
+            let exchange = async {
+                let mut messages = client.heartbeat(request).await?.into_inner();
                 hearing.answered();
-                for (answer, response) in answers.into_iter().zip(response.into_inner().answers) {
-                    let _ = answer.send(response);
+                let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
+                while let Some(message) = messages.message().await? {
+                    hand_out(message, &mut answers);
                 }
-            }
+                Ok::<(), Status>(())
+            };
+            // Whoever was not answered learns it when its sender is dropped.
+            let _ = timeout(TIMEOUT, exchange).await;
         });
         sleep(GAP).await;
     }

@@ -3,9 +3,9 @@
 //! Invariant: a message is carried out only if it is addressed to this cluster, this node and a
 //! replica that is here.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _, stream::FuturesOrdered};
+use futures::{Stream, StreamExt as _};
 use lockstep_model::{NodeId, Revision, ShardId};
 use lockstep_proto::raft::v1::{self as pb, peer_service_server::PeerService};
 use openraft::async_runtime::WatchReceiver as _;
@@ -15,7 +15,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     snapshot_partial::{LIFE, Partials},
-    snapshot_receive, wire,
+    snapshot_receive,
+    together::together,
+    wire,
 };
 use crate::{
     api::nodes,
@@ -32,6 +34,10 @@ use crate::{
 
 /// Answers of an append stream that wait for the connection: openraft's own pipeline holds 64.
 const ANSWERS_AHEAD: usize = 64;
+
+/// How long answers to heartbeats gather for one message: shards answer within microseconds, unless
+/// one of them installs a snapshot.
+const TOGETHER: Duration = Duration::from_millis(5);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -109,6 +115,7 @@ impl PeerServer {
 #[tonic::async_trait]
 impl PeerService for PeerServer {
     type AppendStream = Answers<pb::AppendResponse>;
+    type HeartbeatStream = Answers<pb::HeartbeatResponse>;
     type ExecuteStream = ReceiverStream<Result<pb::ExecuteResponse, Status>>;
     type ReadShardStream = shard_state::Parts;
     type WatchShardStream = ReceiverStream<Result<pb::WatchShardResponse, Status>>;
@@ -134,16 +141,19 @@ impl PeerService for PeerServer {
     async fn heartbeat(
         &self,
         request: Request<pb::HeartbeatRequest>,
-    ) -> Result<Response<pb::HeartbeatResponse>, Status> {
-        let answers = request
-            .into_inner()
-            .heartbeats
-            .into_iter()
-            .map(|heartbeat| self.heartbeat_one(heartbeat))
-            .collect::<FuturesOrdered<_>>()
-            .collect()
-            .await;
-        Ok(Response::new(pb::HeartbeatResponse { answers }))
+    ) -> Result<Response<Self::HeartbeatStream>, Status> {
+        let server = self.clone();
+        let heartbeats = request.into_inner().heartbeats.into_iter();
+        let answers = (0_u32..).zip(heartbeats).map(move |(place, heartbeat)| {
+            let server = server.clone();
+            async move {
+                let answer = Some(server.heartbeat_one(heartbeat).await);
+                pb::HeartbeatAnswer { place, answer }
+            }
+        });
+        let answers = together(answers.collect(), TOGETHER);
+        let messages = answers.map(|answers| Ok(pb::HeartbeatResponse { answers }));
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn vote(

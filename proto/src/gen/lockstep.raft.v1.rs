@@ -122,7 +122,15 @@ pub struct HeartbeatRequest {
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatResponse {
     #[prost(message, repeated, tag = "1")]
-    pub answers: ::prost::alloc::vec::Vec<AppendResponse>,
+    pub answers: ::prost::alloc::vec::Vec<HeartbeatAnswer>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeartbeatAnswer {
+    /// The place of the heartbeat in the request, from 0.
+    #[prost(uint32, tag = "1")]
+    pub place: u32,
+    #[prost(message, optional, tag = "2")]
+    pub answer: ::core::option::Option<AppendResponse>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VoteRequest {
@@ -727,13 +735,13 @@ pub mod peer_service_client {
                 .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "Append"));
             self.inner.streaming(req, path, codec).await
         }
-        /// Heartbeats of many shards in one message, answered one by one in the same order. A message with
-        /// none asks whether the peer is there.
+        /// Heartbeats of many shards in one message, answered in any order: a shard that is slow to answer
+        /// withholds no other's answer. A message with none asks whether the peer is there.
         pub async fn heartbeat(
             &mut self,
             request: impl tonic::IntoRequest<super::HeartbeatRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::HeartbeatResponse>,
+            tonic::Response<tonic::codec::Streaming<super::HeartbeatResponse>>,
             tonic::Status,
         > {
             self.inner
@@ -751,7 +759,7 @@ pub mod peer_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("lockstep.raft.v1.PeerService", "Heartbeat"));
-            self.inner.unary(req, path, codec).await
+            self.inner.server_streaming(req, path, codec).await
         }
         /// Asks for a vote, or with `pre_vote` whether one would be given.
         pub async fn vote(
@@ -1129,15 +1137,18 @@ pub mod peer_service_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::AppendRequest>>,
         ) -> std::result::Result<tonic::Response<Self::AppendStream>, tonic::Status>;
-        /// Heartbeats of many shards in one message, answered one by one in the same order. A message with
-        /// none asks whether the peer is there.
+        /// Server streaming response type for the Heartbeat method.
+        type HeartbeatStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::HeartbeatResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Heartbeats of many shards in one message, answered in any order: a shard that is slow to answer
+        /// withholds no other's answer. A message with none asks whether the peer is there.
         async fn heartbeat(
             &self,
             request: tonic::Request<super::HeartbeatRequest>,
-        ) -> std::result::Result<
-            tonic::Response<super::HeartbeatResponse>,
-            tonic::Status,
-        >;
+        ) -> std::result::Result<tonic::Response<Self::HeartbeatStream>, tonic::Status>;
         /// Asks for a vote, or with `pre_vote` whether one would be given.
         async fn vote(
             &self,
@@ -1381,11 +1392,12 @@ pub mod peer_service_server {
                     struct HeartbeatSvc<T: PeerService>(pub Arc<T>);
                     impl<
                         T: PeerService,
-                    > tonic::server::UnaryService<super::HeartbeatRequest>
+                    > tonic::server::ServerStreamingService<super::HeartbeatRequest>
                     for HeartbeatSvc<T> {
                         type Response = super::HeartbeatResponse;
+                        type ResponseStream = T::HeartbeatStream;
                         type Future = BoxFuture<
-                            tonic::Response<Self::Response>,
+                            tonic::Response<Self::ResponseStream>,
                             tonic::Status,
                         >;
                         fn call(
@@ -1416,7 +1428,7 @@ pub mod peer_service_server {
                                 max_decoding_message_size,
                                 max_encoding_message_size,
                             );
-                        let res = grpc.unary(method, req).await;
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
