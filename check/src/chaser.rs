@@ -17,7 +17,7 @@ use std::{
 
 use lockstep_model::{
     Answer, NodeId, Party, SessionId, ShardId, ShardTime, WaitEpoch,
-    deadlock::{Chase, Edge, Question},
+    locks::deadlock::{Chase, Edge, Question},
     shard::Shard,
 };
 

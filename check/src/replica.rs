@@ -10,7 +10,7 @@ use std::{
 use lockstep_model::{
     Answer, Applied, Command, DecodeError, LockName, Machine, Owner, Party, Query, SessionId,
     ShardId, ShardTime, Timestamp,
-    deadlock::Blocked,
+    locks::deadlock::Blocked,
     query::{LockView, MAX_PAGE},
     shard::Shard,
 };

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
     Mode, Party,
-    deadlock::{Edge, Waits},
+    locks::deadlock::{Edge, Waits},
     query::{HolderView, LockView, WaiterView},
 };
 

@@ -13,7 +13,7 @@ use std::{
 
 use lockstep_model::{
     Command, Effect, FencingToken, LockName, Mode, Outcome, Serial, SessionId, ShardId, WaitEpoch,
-    deadlock::Edge,
+    locks::deadlock::Edge,
 };
 
 use crate::{replica::Replica, scenario::Scenario};

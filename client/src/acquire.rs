@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use lockstep_model::{
     command::{MAX_LOCKS_PER_ACQUIRE, MAX_WAIT, Mode},
     id::{FencingToken, LockName, Owner},
-    mode::MAX_PERMITS,
+    locks::mode::MAX_PERMITS,
     value::Value,
 };
 use lockstep_proto::lock::v1::{

@@ -78,7 +78,7 @@ pub use lockstep_model::{
         ClusterId, FencingToken, NameError, NodeId, Priority, Revision, SessionEpoch, SessionId,
         ShardId,
     },
-    watch::ChangeKind,
+    locks::change::ChangeKind,
 };
 
 pub use self::{

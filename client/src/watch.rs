@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use lockstep_model::{
     command::Mode,
     id::{ClusterId, FencingToken, LockName, Revision, SessionId, ShardId},
-    watch::ChangeKind,
+    locks::change::ChangeKind,
 };
 use lockstep_proto::lock::v1::watch_request::Target as WireTarget;
 use tokio::{sync::mpsc, task::AbortHandle};

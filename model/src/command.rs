@@ -8,18 +8,18 @@ mod codec;
 use std::collections::BTreeMap;
 
 use crate::{
-    deadlock::Edge,
     id::{
         ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Priority, Serial, SessionId,
         ShardId, ShardTime, Timestamp, WaitEpoch,
     },
+    locks::deadlock::Edge,
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     reply::Refusal,
     session::Touch,
     value::Value,
 };
 
-pub use crate::mode::Mode;
+pub use crate::locks::mode::Mode;
 
 /// Most locks in one acquisition: an all-or-nothing set is taken one after another, and each more
 /// makes the whole wait longer.
@@ -170,7 +170,7 @@ pub enum Command {
         serial: Serial,
         /// The wait.
         epoch: WaitEpoch,
-        /// The circle, 1..=[`crate::deadlock::MAX_CYCLE`] waits, this one among them.
+        /// The circle, 1..=[`crate::locks::deadlock::MAX_CYCLE`] waits, this one among them.
         cycle: Vec<Edge>,
     },
     /// Gives up a blocked acquisition or upgrade.

@@ -7,12 +7,10 @@
 pub mod codec;
 pub mod command;
 mod cow_map;
-pub mod deadlock;
 pub mod id;
-pub mod lock;
+pub mod locks;
 pub mod machine;
 pub mod meta;
-pub mod mode;
 pub mod placement;
 pub mod query;
 pub mod reply;
@@ -21,7 +19,6 @@ pub mod session;
 pub mod shard;
 pub mod snapshot;
 pub mod value;
-pub mod watch;
 
 pub use codec::DecodeError;
 pub use command::{Batch, Command, MetaCommand};
@@ -29,8 +26,8 @@ pub use id::{
     ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, Serial,
     SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
 };
+pub use locks::mode::{Mode, Usage};
 pub use machine::{Applied, Effect, Machine, Outcome};
-pub use mode::{Mode, Usage};
 pub use query::{Answer, Query};
 pub use reply::{Refusal, Reply};
 pub use value::Value;

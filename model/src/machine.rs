@@ -7,10 +7,10 @@
 use crate::{
     command::Batch,
     id::{Millis, Serial, SessionEpoch, SessionId, ShardTime},
+    locks::change::Change,
     meta::Meta,
     reply::Reply,
     shard::Shard,
-    watch::Change,
 };
 
 /// The state machine of one replica.

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 
 use crate::{
     command::Labels,
-    deadlock::{Blocked, Deadlock, Edge},
     id::{
         FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, SessionEpoch,
         SessionId, ShardId, Timestamp,
     },
+    locks::deadlock::{Blocked, Deadlock, Edge},
+    locks::mode::Mode,
     meta::{Lifecycle, NodeRecord, Placement, Settings},
-    mode::Mode,
     value::Value,
 };
 
@@ -58,17 +58,17 @@ pub enum Query {
     Cluster,
     /// In which shards sessions may hold or wait, of those whose home this shard is.
     Touched {
-        /// Which: at most [`crate::deadlock::MAX_ASKED`].
+        /// Which: at most [`crate::locks::deadlock::MAX_ASKED`].
         sessions: Vec<SessionId>,
     },
     /// What parties wait for in this shard, and for whom.
     Waits {
-        /// Which: at most [`crate::deadlock::MAX_ASKED`].
+        /// Which: at most [`crate::locks::deadlock::MAX_ASKED`].
         parties: Vec<Party>,
     },
     /// Do all these waits and holds of this shard stand?
     Stand {
-        /// Which: at most [`crate::deadlock::MAX_CYCLE`].
+        /// Which: at most [`crate::locks::deadlock::MAX_CYCLE`].
         edges: Vec<Edge>,
     },
     /// The deadlocks that were broken last.

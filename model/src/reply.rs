@@ -7,7 +7,7 @@ mod codec;
 use crate::{
     command::EndReason,
     id::{FencingToken, LockName, Millis, NodeId, SessionEpoch, SessionId, ShardId, Timestamp},
-    mode::{Mode, Usage},
+    locks::mode::{Mode, Usage},
     session::Touch,
 };
 

@@ -35,16 +35,16 @@ use std::{
 use crate::{
     command::{Batch, Command, EndReason},
     cow_map::CowMap,
-    deadlock::Deadlock,
     id::{
         FencingToken, LockName, Revision, Serial, SessionId, ShardId, ShardTime, Timestamp,
         TouchNumber, WaitEpoch,
     },
-    lock::Lock,
+    locks::change::Change,
+    locks::deadlock::Deadlock,
+    locks::lock::Lock,
     machine::{Applied, Effect, Outcome},
     reply::{Refusal, Reply},
     session::{EndingSession, Goal, Holdings, HomeSession, Member, Presence, Role},
-    watch::Change,
 };
 
 /// The state of a data shard.

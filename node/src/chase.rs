@@ -17,7 +17,7 @@ use std::{
 use futures::future::join_all;
 use lockstep_model::{
     Answer, Machine, Millis, Party, Reply, ShardId, WaitEpoch,
-    deadlock::{Abort, Chase, Question, Waits, words},
+    locks::deadlock::{Abort, Chase, Question, Waits, words},
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;

@@ -15,7 +15,7 @@ use std::{
 
 use lockstep_model::{
     Answer, Command, Effect, Machine, Millis, NodeId, Query, Refusal, Reply, Revision, Serial,
-    SessionId, ShardId, ShardTime, command::EndReason, watch::Change,
+    SessionId, ShardId, ShardTime, command::EndReason, locks::change::Change,
 };
 use openraft::{
     Raft, ReadPolicy, ServerState,

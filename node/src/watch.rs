@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Machine, Revision, ShardId, watch::Change};
+use lockstep_model::{Machine, Revision, ShardId, locks::change::Change};
 use lockstep_proto::raft::v1 as pb;
 use rand::seq::IndexedRandom as _;
 use tokio::{

@@ -1,11 +1,11 @@
 //! Mistakes in the search for deadlocks.
 //!
-//! Invariant: they are planted around the model's [`Chase`](lockstep_model::deadlock::Chase), in what it
+//! Invariant: they are planted around the model's [`Chase`](lockstep_model::locks::deadlock::Chase), in what it
 //! is told and in what is sent for it.
 
 use lockstep_model::{
     Answer, Command, Query, ShardId,
-    deadlock::{Abort, Confirm, Edge},
+    locks::deadlock::{Abort, Confirm, Edge},
 };
 
 use super::Bug;

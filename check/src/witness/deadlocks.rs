@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use lockstep_model::{
     Answer, Command, Effect, Outcome, Query, Refusal, Reply, Serial, SessionId,
-    deadlock::{Deadlock, Edge, Waits},
+    locks::deadlock::{Deadlock, Edge, Waits},
 };
 
 use super::{CircleId, Mark, Seen, WaitId, Witness, Wrong, circle_of, note};

@@ -6,7 +6,7 @@
 use lockstep_model::{
     command::Mode,
     id::{FencingToken, SessionId},
-    watch::ChangeKind,
+    locks::change::ChangeKind,
 };
 
 use crate::{

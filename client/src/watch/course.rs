@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     id::{ClusterId, FencingToken, Revision, SessionId, ShardId},
-    watch::ChangeKind,
+    locks::change::ChangeKind,
 };
 use lockstep_proto::lock::v1 as wire;
 

@@ -15,8 +15,8 @@ use crate::{
         Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, check_count,
         decode_versioned, encode_versioned,
     },
-    deadlock::MAX_CYCLE,
     id::{FencingToken, LockName, Millis, NodeId},
+    locks::deadlock::MAX_CYCLE,
     meta::{MAX_VOTERS, NodeRecord},
     shard::LAST_START,
 };

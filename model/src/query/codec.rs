@@ -9,8 +9,8 @@ use crate::{
         Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, decode_versioned,
         encode_versioned, fields,
     },
-    deadlock::{MAX_ASKED, MAX_CYCLE},
     id::MAX_LOCK_NAME_BYTES,
+    locks::deadlock::{MAX_ASKED, MAX_CYCLE},
 };
 
 impl Query {

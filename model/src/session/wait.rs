@@ -7,8 +7,8 @@
 use crate::{
     command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
     id::{FencingToken, LockName, Owner, ShardTime, Timestamp, WaitEpoch},
-    lock::Arrival,
-    mode::Mode,
+    locks::lock::Arrival,
+    locks::mode::Mode,
     value::Value,
 };
 

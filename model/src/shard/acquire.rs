@@ -12,13 +12,13 @@ use super::{
 use crate::{
     command::{LockSpec, RequestId, Wait},
     id::{FencingToken, LockName, Owner, Serial, SessionId},
-    lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
+    locks::change::ChangeKind,
+    locks::lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
+    locks::mode::Mode,
     machine::Outcome,
-    mode::Mode,
     reply::{Grant, Refusal, Reply},
     session::{Acquisition, Goal},
     value::Value,
-    watch::ChangeKind,
 };
 
 /// Where an acquisition stands before the lock it takes next.

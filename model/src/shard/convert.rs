@@ -13,12 +13,12 @@ use super::{
 use crate::{
     command::{RequestId, Wait},
     id::{FencingToken, LockName},
-    lock::{Hold, Upgrader},
+    locks::change::ChangeKind,
+    locks::lock::{Hold, Upgrader},
+    locks::mode::Mode,
     machine::Outcome,
-    mode::Mode,
     reply::{Grant, Refusal, Reply},
     session::Goal,
-    watch::ChangeKind,
 };
 
 /// The refusal if a hold is taken more than once, by acquisitions under way too.

@@ -6,12 +6,12 @@
 
 use super::Shard;
 use crate::{
-    deadlock::{
+    id::{Owner, Party, Serial, SessionId, ShardTime, WaitEpoch},
+    locks::deadlock::{
         self, Blocked, Deadlock, Edge, Holds, MAX_HOLDERS, MAX_REMEMBERED, Waits, Walk, words,
     },
-    id::{Owner, Party, Serial, SessionId, ShardTime, WaitEpoch},
-    lock::{Hold, Lock},
-    mode::Usage,
+    locks::lock::{Hold, Lock},
+    locks::mode::Usage,
     reply::{Refusal, Reply},
     session::{Goal, Member, WaitingRequest},
 };

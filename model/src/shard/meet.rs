@@ -7,8 +7,8 @@
 use super::{Shard, Step};
 use crate::{
     id::{FencingToken, LockName, Serial, SessionId},
-    lock::{Lock, MAX_WAITERS, Waiter},
-    mode::Mode,
+    locks::lock::{Lock, MAX_WAITERS, Waiter},
+    locks::mode::Mode,
     reply::{Grant, Refusal, Reply},
     session::{Acquisition, Goal},
 };

@@ -5,9 +5,9 @@
 use super::Shard;
 use crate::{
     id::{FencingToken, LockName, Revision},
-    lock::{Hold, Lock},
-    mode::Mode,
-    watch::{Change, ChangeKind},
+    locks::change::{Change, ChangeKind},
+    locks::lock::{Hold, Lock},
+    locks::mode::Mode,
 };
 
 impl Shard {

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     command::{RequestId, Wait},
     id::{FencingToken, LockName},
+    locks::change::ChangeKind,
     machine::Outcome,
     reply::Reply,
     value::Value,
-    watch::ChangeKind,
 };
 
 impl Shard {

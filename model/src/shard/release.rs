@@ -12,7 +12,7 @@ use super::{
 use crate::{
     command::{GiveBack, Mode, RequestId, Wait},
     id::{FencingToken, LockName, Owner, Serial, SessionId},
-    lock::{Hold, Upgrader},
+    locks::lock::{Hold, Upgrader},
     machine::Outcome,
     reply::{Grant, Refusal, Reply},
     session::{Abandoned, MAX_IN_FLIGHT},

@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 use super::Shard;
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, put_count},
-    deadlock::{Deadlock, MAX_REMEMBERED},
     id::{FencingToken, LockName, Serial, SessionId},
-    lock::{Held, Hold, Lock, Upgrader, Waiter},
-    mode::Mode,
+    locks::deadlock::{Deadlock, MAX_REMEMBERED},
+    locks::lock::{Held, Hold, Lock, Upgrader, Waiter},
+    locks::mode::Mode,
     session::{Goal, Holdings, Presence, WaitingRequest},
 };
 

@@ -7,7 +7,7 @@
 use super::{Shard, Step, acquire::Turn};
 use crate::{
     id::{LockName, Serial, SessionId},
-    lock::{Upgrader, Waiter},
+    locks::lock::{Upgrader, Waiter},
     session::{Goal, WaitingRequest},
 };
 

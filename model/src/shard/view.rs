@@ -7,8 +7,8 @@ use std::ops::Bound;
 use super::Shard;
 use crate::{
     id::{FencingToken, LockName, SessionId, ShardId},
-    lock::Lock,
-    mode::Mode,
+    locks::lock::Lock,
+    locks::mode::Mode,
     query::{
         Answer, HolderView, LockView, MAX_LISTED_WAITERS, MAX_PAGE, Query, SessionView, WaiterView,
     },

@@ -9,9 +9,9 @@ use lockstep_model::{
     command::{
         AckedRanges, EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, SerialRange, Wait,
     },
-    deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
+    locks::deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
+    locks::mode::MAX_PERMITS,
     meta::{Lifecycle, NodeRecord, Placement, Settings},
-    mode::MAX_PERMITS,
     query::{ClusterView, HolderView, LockView, SessionView, WaiterView},
     reply::Grant,
     session::Touch,

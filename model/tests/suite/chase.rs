@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_model::{
     Answer, Command, FencingToken, LockName, Owner, Party, Priority, Query, Serial, SessionId,
     ShardId, Timestamp, WaitEpoch,
-    deadlock::{Blocked, Chase, Holds, MAX_ASKED, Question, Waits},
+    locks::deadlock::{Blocked, Chase, Holds, MAX_ASKED, Question, Waits},
 };
 
 /// Who waits for whom: sessions, each opened before the next.

@@ -6,7 +6,7 @@ use lockstep_model::{
     Answer, Command, Effect, LockName, Millis, Mode, Outcome, Owner, Party, Priority, Query,
     Refusal, Reply, Serial, SessionId, ShardId, Timestamp, WaitEpoch,
     command::Wait,
-    deadlock::{Blocked, Edge, Holds, MAX_PARTIES, Waits, Walk, victim},
+    locks::deadlock::{Blocked, Edge, Holds, MAX_PARTIES, Waits, Walk, victim},
 };
 
 use crate::world::{A, B, C, S, World, X, acquire, owner, request};

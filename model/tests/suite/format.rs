@@ -9,7 +9,7 @@ use lockstep_model::{
     ShardTime, Timestamp, TouchNumber, Value, WaitEpoch,
     codec::FORMAT_VERSION,
     command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
-    deadlock::{Edge, Holds, Waits},
+    locks::deadlock::{Edge, Holds, Waits},
     meta::{Lifecycle, NodeRecord, Placement, Settings},
     session::Touch,
 };

@@ -10,11 +10,11 @@ use lockstep_model::{
     Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
     Refusal, Reply, Revision, Serial, SessionId, ShardId, ShardTime, TouchNumber, Value,
     command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, SerialRange, Wait},
+    locks::change::ChangeKind,
     query::{Answer, LockView, Query},
     session::Touch,
     shard::{Counts, Shard},
     snapshot::Point,
-    watch::ChangeKind,
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestCaseResult};
 

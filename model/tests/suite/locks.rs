@@ -3,7 +3,7 @@
 use lockstep_model::{
     Answer, Command, Effect, FencingToken, Millis, Owner, Query, Refusal, Reply, Serial, ShardTime,
     command::Wait,
-    lock::{MAX_HOLDS, MAX_WAITERS},
+    locks::lock::{MAX_HOLDS, MAX_WAITERS},
     reply::Grant,
     session::MAX_IN_FLIGHT,
 };

@@ -10,11 +10,11 @@ use lockstep_model::{
         DEFAULT_SESSION_TTL, Labels, LockSpec, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES,
         MAX_LABELS, MAX_LOCKS_PER_ACQUIRE, MAX_SESSION_TTL, MAX_WAIT, MIN_SESSION_TTL, Mode, Wait,
     },
-    deadlock::{Deadlock, words},
-    mode::MAX_PERMITS,
+    locks::change::{Change, ChangeKind},
+    locks::deadlock::{Deadlock, words},
+    locks::mode::MAX_PERMITS,
     query::{LockView, MAX_PAGE, SessionView},
     reply::Grant,
-    watch::{Change, ChangeKind},
 };
 use lockstep_proto::lock::v1 as pb;
 

@@ -7,7 +7,7 @@ use std::{cmp::Reverse, sync::Arc};
 use lockstep_model::{
     Answer, Command, LockName, Priority, Query, Refusal, Reply, SessionId,
     command::{EndReason, RequestId},
-    deadlock::MAX_REMEMBERED,
+    locks::deadlock::MAX_REMEMBERED,
 };
 use lockstep_proto::lock::v1::{self as pb, lock_service_server::LockService};
 use tokio_stream::wrappers::ReceiverStream;

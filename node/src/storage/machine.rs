@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use lockstep_model::{
     Applied as ModelApplied, Batch, DecodeError, Effect, Machine, Revision, ShardId, ShardTime,
-    watch::Change,
+    locks::change::Change,
 };
 use openraft::{OptionalSend, RaftSnapshotBuilder, storage::RaftStateMachine};
 use parking_lot::{Mutex, RwLock};

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use lockstep_model::{Revision, watch::Change};
+use lockstep_model::{Revision, locks::change::Change};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -105,7 +105,7 @@ impl History {
 #[cfg(test)]
 mod tests {
     use lockstep_model::{
-        FencingToken, LockName, Mode, Owner, SessionId, Timestamp, Value, watch::ChangeKind,
+        FencingToken, LockName, Mode, Owner, SessionId, Timestamp, Value, locks::change::ChangeKind,
     };
 
     use super::*;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a name and a prefix are within the bounds of names.
 
-use lockstep_model::{LockName, id::MAX_LOCK_NAME_BYTES, shard::Shard, watch::Change};
+use lockstep_model::{LockName, id::MAX_LOCK_NAME_BYTES, locks::change::Change, shard::Shard};
 use lockstep_proto::raft::v1::watch_shard_request as pb;
 
 /// One lock, or many.

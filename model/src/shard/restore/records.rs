@@ -9,8 +9,8 @@ use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds},
     command::{Labels, LockSpec},
     id::{Owner, Serial, ShardId},
-    lock::{Arrival, Hold, MAX_HOLDS},
-    mode::MAX_PERMITS,
+    locks::lock::{Arrival, Hold, MAX_HOLDS},
+    locks::mode::MAX_PERMITS,
     session::{
         Acked, Acquisition, Answered, Goal, Home, MAX_ABANDONED, MAX_IN_FLIGHT, Member, Presence,
         Requests, Role, WaitingRequest,

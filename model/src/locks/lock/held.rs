@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::MAX_HOLDS;
 use crate::{
     id::{FencingToken, Owner, Party, SessionId, Timestamp},
-    mode::{Mode, Usage},
+    locks::mode::{Mode, Usage},
     value::Value,
 };
 

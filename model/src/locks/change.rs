@@ -7,7 +7,7 @@
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, decode_versioned, encode_versioned, fields},
     id::{FencingToken, LockName, Owner, Revision, SessionId, Timestamp},
-    mode::Mode,
+    locks::mode::Mode,
     value::Value,
 };
 

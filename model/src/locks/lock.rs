@@ -12,7 +12,7 @@ pub(crate) use held::{Held, Hold, ReentryError};
 
 use crate::{
     id::{FencingToken, Owner, Serial, SessionId, Timestamp},
-    mode::{Mode, Usage},
+    locks::mode::{Mode, Usage},
 };
 
 /// Most waiters in the queue of one lock: beyond it a lock is a bottleneck that no queue cures,
