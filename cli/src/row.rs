@@ -124,6 +124,9 @@ pub(crate) struct Node {
     pub(crate) zone: String,
     pub(crate) reachable: bool,
     pub(crate) ready: bool,
+    /// Why not; absent if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_ready: Option<String>,
     pub(crate) shards_led: u32,
     pub(crate) shards_held: u32,
     pub(crate) shards_placed: u32,
@@ -212,6 +215,7 @@ impl From<&NodeStatus> for Node {
             zone: node.zone.clone(),
             reachable: node.reachable,
             ready: node.ready,
+            not_ready: node.not_ready.clone(),
             shards_led: node.shards_led,
             shards_held: node.shards_held,
             shards_placed: node.shards_placed,

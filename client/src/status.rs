@@ -67,6 +67,8 @@ pub struct NodeStatus {
     pub reachable: bool,
     /// Whether it serves.
     pub ready: bool,
+    /// Why not, in its own words, if it is not and said so.
+    pub not_ready: Option<String>,
     /// How many shards it leads.
     pub shards_led: u32,
     /// How many shards it has replicas of, as it says itself.
@@ -141,6 +143,7 @@ impl From<wire::NodeStatus> for NodeStatus {
             zone: node.zone,
             reachable: node.reachable,
             ready: node.ready,
+            not_ready: Some(node.not_ready).filter(|why| !why.is_empty()),
             shards_led: node.shards_led,
             shards_held: node.shards_held,
         }

@@ -36,6 +36,7 @@ use crate::{
     config::Config,
     identity::{Founding, Identity, IdentityError, parse_plan, plan_bytes},
     peer,
+    status::NotReady,
     storage::Storage,
 };
 
@@ -145,7 +146,7 @@ impl Lobby {
 
     /// Answers a peer's question.
     #[must_use]
-    pub fn probe(&self, ready: bool) -> pb::ProbeResponse {
+    pub fn probe(&self, not_ready: NotReady) -> pb::ProbeResponse {
         let identity = self.identity.borrow();
         pb::ProbeResponse {
             name: self.config.name.clone(),
@@ -158,7 +159,7 @@ impl Lobby {
             peer_address: self.config.peer_advertise.clone(),
             zone: self.config.zone.clone(),
             initial_nodes: self.config.initial_nodes.clone(),
-            ready,
+            not_ready,
             active: identity
                 .as_ref()
                 .is_some_and(|identity| identity.state == Founding::Active),
@@ -385,7 +386,7 @@ impl Lobby {
                 .map(|(address, _, answer)| self.judge(address, answer));
             match answers.collect::<Result<Vec<_>, _>>() {
                 Ok(mut nodes) => {
-                    nodes.push(self.probe(false));
+                    nodes.push(self.probe("the cluster is being founded".to_owned()));
                     nodes.sort_by(|a, b| a.peer_address.cmp(&b.peer_address));
                     return Ok(Gathered::Empty(nodes));
                 }

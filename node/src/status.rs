@@ -112,7 +112,7 @@ fn lifecycle(lifecycle: Lifecycle) -> pb::NodeLifecycle {
 /// One node's answer.
 struct NodeAnswer {
     record: NodeRecord,
-    ready: bool,
+    ready: Result<(), NotReady>,
     /// None if it did not answer.
     replicas: Option<Vec<raft_pb::Replica>>,
     /// From the meta shard's leader.
@@ -120,13 +120,14 @@ struct NodeAnswer {
 }
 
 /// Describes the cluster, with what the peers say.
-pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
+/// `own` is whether this node is ready, which the router alone does not know.
+pub async fn cluster(router: &Router, own: Result<(), NotReady>) -> pb::GetStatusResponse {
     let directory = router.directory();
     let nodes = join_all(
         directory
             .nodes()
             .into_iter()
-            .map(|record| ask(router, record)),
+            .map(|record| ask(router, record, &own)),
     )
     .await;
     let mut led: BTreeMap<u64, u32> = BTreeMap::new();
@@ -149,7 +150,8 @@ pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
             peer_address: node.record.peer_address,
             version: node.record.version,
             reachable: node.replicas.is_some(),
-            ready: node.ready,
+            ready: node.ready.is_ok(),
+            not_ready: node.ready.err().unwrap_or_default(),
             shards_led: led.get(&node.record.node.0).copied().unwrap_or(0),
             shards_held: node.replicas.map_or(0, |replicas| count(replicas.len())),
             zone: node.record.zone,
@@ -169,11 +171,11 @@ pub async fn cluster(router: &Router) -> pb::GetStatusResponse {
     }
 }
 
-async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
+async fn ask(router: &Router, record: NodeRecord, own: &Result<(), NotReady>) -> NodeAnswer {
     if record.node == router.directory().me {
         return NodeAnswer {
             record,
-            ready: ready(router).is_ok(),
+            ready: own.clone(),
             replicas: Some(local(router)),
             placement: router.placement.present(),
         };
@@ -181,7 +183,7 @@ async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
     let Ok(peer) = router.peers().get(record.node, &record.peer_address) else {
         return NodeAnswer {
             record,
-            ready: false,
+            ready: Err(NotReady::new()),
             replicas: None,
             placement: None,
         };
@@ -198,14 +200,17 @@ async fn ask(router: &Router, record: NodeRecord) -> NodeAnswer {
             let answer = replicas.into_inner();
             NodeAnswer {
                 record,
-                ready: probe.into_inner().ready,
+                ready: match probe.into_inner().not_ready {
+                    why if why.is_empty() => Ok(()),
+                    why => Err(why),
+                },
                 replicas: Some(answer.replicas),
                 placement: answer.placement,
             }
         }
         Ok(Ok(_) | Err(_)) | Err(_) => NodeAnswer {
             record,
-            ready: false,
+            ready: Err(NotReady::new()),
             replicas: None,
             placement: None,
         },

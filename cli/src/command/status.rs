@@ -82,6 +82,12 @@ fn in_words(status: &ClusterStatus, colour: bool) -> String {
         node_table(status).render(colour),
         shard_table(status).render(colour),
     );
+    for node in &status.nodes {
+        if let Some(why) = &node.not_ready {
+            let name = printable(&name(status, node.id));
+            text += &format!("\n{name} is not ready: {}\n", printable(why));
+        }
+    }
     if !status.obstacles.is_empty() {
         text += "\nthe placement waits for:\n";
     }

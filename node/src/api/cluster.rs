@@ -39,7 +39,8 @@ impl ClusterService for ClusterServer {
         _request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
         let router = self.entry.router()?;
-        Ok(Response::new(status::cluster(&router).await))
+        let status = status::cluster(&router, self.entry.ready()).await;
+        Ok(Response::new(status))
     }
 
     async fn watch_placement(
@@ -61,12 +62,13 @@ impl ClusterService for ClusterServer {
         &self,
         _request: Request<pb::WatchStatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let entry = self.entry.clone();
         let router = self.entry.router()?;
         let (statuses, outgoing) = mpsc::channel(AHEAD);
         let stop = self.stop.child_token();
         tokio::spawn(async move {
             let _ = stop
-                .run_until_cancelled_owned(watch_status(router, statuses))
+                .run_until_cancelled_owned(watch_status(entry, router, statuses))
                 .await;
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))
@@ -170,12 +172,13 @@ impl ClusterServer {
 const STATUS_PERIOD: Duration = Duration::from_millis(500);
 
 async fn watch_status(
+    entry: Entry,
     router: Arc<Router>,
     statuses: mpsc::Sender<Result<pb::WatchStatusResponse, Status>>,
 ) {
     let mut last = None;
     loop {
-        let status = Some(status::cluster(&router).await);
+        let status = Some(status::cluster(&router, entry.ready()).await);
         if status != last {
             last.clone_from(&status);
             let changed = pb::WatchStatusResponse { status };

@@ -264,7 +264,7 @@ impl PeerService for PeerServer {
         &self,
         request: Request<pb::ProbeRequest>,
     ) -> Result<Response<pb::ProbeResponse>, Status> {
-        let ready = self.entry.ready().is_ok();
+        let not_ready = self.entry.ready().err().unwrap_or_default();
         let caller = NodeId(request.into_inner().node_id);
         let removed = self.router().is_ok_and(|router| {
             let view = router.directory().view();
@@ -273,7 +273,7 @@ impl PeerService for PeerServer {
         });
         Ok(Response::new(pb::ProbeResponse {
             removed,
-            ..self.lobby.probe(ready)
+            ..self.lobby.probe(not_ready)
         }))
     }
 

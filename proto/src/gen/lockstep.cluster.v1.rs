@@ -57,6 +57,9 @@ pub struct NodeStatus {
     /// Replicas that the placement gives it, those under way included.
     #[prost(uint32, tag = "12")]
     pub shards_placed: u32,
+    /// Why it is not ready, in its own words; empty if it is, or did not answer.
+    #[prost(string, tag = "13")]
+    pub not_ready: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShardStatus {

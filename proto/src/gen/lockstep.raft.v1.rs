@@ -326,8 +326,9 @@ pub struct ProbeResponse {
     /// The callee's own list, sorted.
     #[prost(string, repeated, tag = "8")]
     pub initial_nodes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    #[prost(bool, tag = "9")]
-    pub ready: bool,
+    /// Why the callee is not ready to serve; empty if it is.
+    #[prost(string, tag = "9")]
+    pub not_ready: ::prost::alloc::string::String,
     /// True once the callee knows that every founder has stored the plan.
     #[prost(bool, tag = "10")]
     pub active: bool,

@@ -38,6 +38,7 @@ impl ClusterService for Node {
             version: "0.1.0".to_owned(),
             reachable: true,
             ready: true,
+            not_ready: String::new(),
             shards_led: u32::try_from(led(node.node_id)).unwrap_or(u32::MAX),
             shards_held: u32::try_from(placement.shards.len()).unwrap_or(u32::MAX),
             zone: String::new(),
