@@ -2,13 +2,15 @@
 //! apply, status.
 //!
 //! Invariant: only dereference, apply and status talk to anybody; the steps between are functions.
-//! Nothing is touched for a spec that is not valid, or of a cluster that is paused.
+//! A spec that is not valid changes nothing: the cluster is kept by the last one that was. Nothing is touched
+//! of a cluster that is paused.
 
-mod absences;
 pub mod apply;
 pub mod build;
 pub mod dereference;
+pub mod identity;
 mod machines;
+mod memory;
 pub mod observed;
 pub mod plan;
 pub mod status;
@@ -32,12 +34,12 @@ use tracing::{Instrument as _, Span, field, info_span};
 
 use crate::{
     context::Context,
-    crd::v1alpha1::{ConditionKind, SyncCluster, SyncClusterStatus},
+    crd::v1alpha1::{ConditionKind, DesiredState, SyncCluster, SyncClusterStatus},
     sentinel::Watched,
 };
-pub use absences::Absences;
 use build::MANAGER;
-use observed::Members;
+pub use memory::Memory;
+use observed::{Members, RefusedGrowth};
 use plan::{Plan, Step};
 use status::Outcome;
 
@@ -52,6 +54,8 @@ const WHILE_MISSING: Duration = Duration::from_secs(60);
 /// While all is well: events and the [`crate::sentinel`] say what changes, so this only heals what
 /// was missed.
 const WHILE_WELL: Duration = Duration::from_secs(300);
+/// After so many failures in a row to read a cluster, nothing is known about it any more.
+const UNREAD: u32 = 3;
 /// How often a spec that is not valid is looked at again: it changes by an event.
 const WHILE_INVALID: Duration = Duration::from_secs(600);
 
@@ -98,7 +102,7 @@ pub async fn reconcile(
         otel.status_code = field::Empty,
         otel.status_description = field::Empty,
     );
-    let result = Box::pin(steps(cluster, context))
+    let result = Box::pin(steps(&cluster, &context, None))
         .instrument(span.clone())
         .await;
     match &result {
@@ -111,47 +115,45 @@ pub async fn reconcile(
     result
 }
 
+/// `unread`: why the spec could not be read, if it could not.
 async fn steps(
-    cluster: Arc<SyncCluster>,
-    context: Arc<Context>,
+    cluster: &SyncCluster,
+    context: &Context,
+    unread: Option<&str>,
 ) -> Result<Requeue, ReconcileError> {
+    let this = ObjectRef::from_obj(cluster);
     if cluster.metadata.deletion_timestamp.is_some() {
         // What it owns goes with it, by its owner references.
-        context.absences.forget(&ObjectRef::from_obj(&*cluster));
+        context.memory.forget(&this);
         return Ok(Requeue::await_change());
     }
-    let seen = dereference::dereference(&context.client, &cluster, &context.absences);
+    let seen = dereference::dereference(&context.client, cluster, &context.memory);
     let seen = match seen.instrument(info_span!("dereference")).await {
         Ok(seen) => seen,
+        Err(dereference::DereferenceError::Gone) => return Ok(Requeue::await_change()),
         Err(dereference::DereferenceError::Foreign { kind, name }) => {
             let why = dereference::DereferenceError::Foreign { kind, name }.to_string();
-            return report_invalid(&cluster, &context, &why).await;
+            return report_invalid(cluster, context, &why).await;
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return report_unread(cluster, context, error).await,
     };
-    let valid = info_span!("validate")
-        .in_scope(|| validate::validate(&cluster, seen.founded.as_ref(), &context.default_image));
-    let valid = match valid {
-        Ok(valid) => valid,
-        Err(problems) => {
-            let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            return report_invalid(&cluster, &context, &why.join("; ")).await;
-        }
+    let (decided, invalid) = match decide(cluster, &seen, context, unread) {
+        Ok(decided) => (decided, None),
+        Err(why) => match decide_by_last(cluster, &seen, context) {
+            Some(decided) => (decided, Some(why)),
+            None => return report_invalid(cluster, context, &why).await,
+        },
     };
-    let plan = info_span!("plan").in_scope(|| plan::plan(&valid.desired, &seen.observed));
+    let Decided {
+        valid,
+        plan,
+        objects,
+    } = decided;
     Span::current().record("step", plan.step.reason());
-    let served = context.served();
-    let members = seen.observed.members.as_ref();
-    let evictable = members.map_or(1, Members::evictable);
-    let objects = info_span!("build").in_scope(|| build::build(&valid, &plan, served, evictable));
-    let objects = match objects {
-        Ok(objects) => objects,
-        Err(error) => return report_invalid(&cluster, &context, &error.to_string()).await,
-    };
     let done = if plan.step == Step::Refuse(plan::Refusal::Paused) {
         Done::default()
     } else {
-        Box::pin(act(&context, &cluster, &valid, &seen, objects, &plan)).await
+        Box::pin(act(context, cluster, &valid, &seen, objects, &plan)).await
     };
     let outcome = Outcome::Valid {
         valid: &valid,
@@ -159,13 +161,15 @@ async fn steps(
         plan: &plan,
         failure: done.failure.as_deref(),
         missing: &done.missing,
+        invalid: invalid.as_deref(),
     };
-    write_status(&cluster, &context, &outcome).await?;
+    write_status(cluster, context, &outcome).await?;
     context.sentinel.watch(
-        ObjectRef::from_obj(&*cluster),
+        this,
         Watched::new(
             valid.name.clone(),
-            seen.addresses,
+            seen.doors,
+            seen.observed.identity.id().cloned(),
             seen.observed.members.as_ref(),
         ),
     );
@@ -179,6 +183,61 @@ async fn steps(
         // No event tells that a webhook has changed its mind.
         pause.min(WHILE_MISSING)
     }))
+}
+
+/// What is to be done, and what there is to be.
+struct Decided {
+    valid: validate::Valid,
+    plan: Plan,
+    objects: build::Objects,
+}
+
+/// The steps that are functions: validate, plan, build.
+///
+/// # Errors
+/// With what is wrong with the spec, in words.
+fn decide(
+    cluster: &SyncCluster,
+    seen: &dereference::Dereferenced,
+    context: &Context,
+    unread: Option<&str>,
+) -> Result<Decided, String> {
+    if let Some(why) = unread {
+        return Err(why.to_owned());
+    }
+    let valid = info_span!("validate")
+        .in_scope(|| validate::validate(cluster, seen.founded.as_ref(), &context.default_image));
+    let valid = valid.map_err(|problems| {
+        let why: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        why.join("; ")
+    })?;
+    let plan = info_span!("plan").in_scope(|| plan::plan(&valid.desired, &seen.observed));
+    let served = context.served();
+    let members = seen.observed.members.as_ref();
+    let evictable = members.map_or(1, Members::evictable);
+    let objects = info_span!("build").in_scope(|| build::build(&valid, &plan, served, evictable));
+    Ok(Decided {
+        objects: objects.map_err(|error| error.to_string())?,
+        valid,
+        plan,
+    })
+}
+
+/// What the last spec that was valid asks for, if there was one: a cluster whose spec was spoiled is still to
+/// be repaired. That it is paused counts all the same.
+fn decide_by_last(
+    cluster: &SyncCluster,
+    seen: &dereference::Dereferenced,
+    context: &Context,
+) -> Option<Decided> {
+    let mut last = seen.last_spec.clone()?;
+    match cluster.spec.state {
+        DesiredState::Paused => last.state = DesiredState::Paused,
+        DesiredState::Running | DesiredState::Stopped => {}
+    }
+    let mut before = cluster.clone();
+    before.spec = last;
+    decide(&before, seen, context, None).ok()
 }
 
 /// What came of the objects and the action.
@@ -245,6 +304,12 @@ async fn act(
         }
         done => done.err(),
     };
+    if let (Some(failure), plan::Action::GrowVolumes { bytes, .. }) = (&failure, action) {
+        let why = failure.to_string();
+        let refused = RefusedGrowth { bytes: *bytes, why };
+        let this = ObjectRef::from_obj(cluster);
+        context.memory.growth_refused(&this, refused);
+    }
     if failure.is_none() {
         let note = action.to_string();
         publish(context, cluster, EventType::Normal, action.reason(), &note).await;
@@ -253,6 +318,20 @@ async fn act(
         missing,
         failure: failure.map(|error| error.to_string()),
     }
+}
+
+/// What there is could not be read: of a cluster of which this is so for some time nothing is known any more.
+async fn report_unread(
+    cluster: &SyncCluster,
+    context: &Context,
+    error: dereference::DereferenceError,
+) -> Result<Requeue, ReconcileError> {
+    let failures = context.failures(&ObjectRef::from_obj(cluster));
+    if failures.saturating_add(1) >= UNREAD {
+        let why = error.to_string();
+        write_status(cluster, context, &Outcome::Unread(&why)).await?;
+    }
+    Err(error.into())
 }
 
 /// Nothing is touched; the status and an event say why.
@@ -265,8 +344,8 @@ async fn report_invalid(
     Ok(Requeue::requeue(WHILE_INVALID))
 }
 
-/// A cluster that cannot be read: the definition has let something pass, or is newer than this operator.
-/// Nothing is touched; the status and an event say why.
+/// A cluster whose spec cannot be read: the definition has let something pass, or is newer than this
+/// operator. It is kept by the last one that could; the status and an event say why.
 ///
 /// # Errors
 /// If the API server does not do as asked.
@@ -282,14 +361,20 @@ pub async fn report_unreadable(
     let Some(found) = found.items.into_iter().next() else {
         return Ok(Requeue::await_change());
     };
-    // What cannot be read is its spec; the rest is enough to say so.
+    // What cannot be read is its spec; the rest is enough to keep it as it last was.
     let status: Option<SyncClusterStatus> = found
         .data
         .get("status")
         .and_then(|status| serde_json::from_value(status.clone()).ok());
+    let is_paused = found.data.pointer("/spec/state") == Some(&json!("Paused"));
+    let spec = if is_paused {
+        json!({"state": "Paused"})
+    } else {
+        json!({})
+    };
     let rest = json!({
         "apiVersion": SyncCluster::api_version(&()), "kind": SyncCluster::kind(&()),
-        "metadata": found.metadata, "spec": {}, "status": status,
+        "metadata": found.metadata, "spec": spec, "status": status,
     });
     let cluster: SyncCluster =
         serde_json::from_value(rest).map_err(|error| ReconcileError::Failed(error.to_string()))?;
@@ -297,7 +382,7 @@ pub async fn report_unreadable(
         "this operator cannot read the object: {}. Correct it; or, if the definition is newer than the operator, upgrade that",
         unread.error
     );
-    report_invalid(&cluster, context, &why).await
+    Box::pin(steps(&cluster, context, Some(&why))).await
 }
 
 /// Clusters as they are, whether or not they can be read.

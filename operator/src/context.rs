@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use crate::{
     cluster::{
-        Absences,
+        Memory,
         build::{BudgetVersion, Served},
     },
     crd::v1alpha1::SyncCluster,
@@ -36,8 +36,8 @@ pub struct Context {
     pub default_image: String,
     /// What is counted.
     pub metrics: &'static Metrics,
-    /// How long machines have been away.
-    pub absences: Absences,
+    /// What was seen of clusters over time.
+    pub memory: Memory,
     /// Watches the members.
     pub sentinel: Sentinel,
     served: Mutex<Served>,
@@ -60,7 +60,7 @@ impl Context {
             recorder,
             default_image,
             metrics: crate::metrics::get(),
-            absences: Absences::default(),
+            memory: Memory::default(),
             sentinel,
             served: Mutex::new(served),
             is_stale_definition_known: AtomicBool::new(false),
@@ -90,6 +90,12 @@ impl Context {
         let count = failures.entry(cluster).or_default();
         *count = count.saturating_add(1);
         *count
+    }
+
+    /// Failures in a row of a cluster so far.
+    #[must_use]
+    pub fn failures(&self, cluster: &ObjectRef<SyncCluster>) -> u32 {
+        self.failures.lock().get(cluster).copied().unwrap_or(0)
     }
 
     /// A cluster was reconciled.

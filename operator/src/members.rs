@@ -1,8 +1,9 @@
 //! What the members say, and what they are asked to change.
 //!
-//! Invariants: nothing here waits longer than [`DEADLINE`]; what the members say is taken from the one
-//! with the youngest tables that reaches most others; and every change is asked for under the
-//! revision that it was decided by, so that none is made by an old picture.
+//! Invariants: nothing here waits longer than [`DEADLINE`]; nobody is believed, or asked for a change, who is
+//! not of this very cluster; what the members say is taken from the one with the youngest tables that
+//! reaches most others; and every change is asked for under the revision that it was decided by, so that
+//! none is made by an old picture.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,6 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::cluster::{
     build::CLIENT_PORT,
+    identity::{self, ClusterId, Electorate, Identity, Stranger},
     observed::{Lifecycle, Member, Members, Ordinal, Replica, Shard},
 };
 
@@ -27,7 +29,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const TRANSFER_DEADLINE: Duration = Duration::from_secs(20);
 /// Largest answer: a status of 99 nodes and 1,024 shards has less than a tenth of this.
 const MAX_MESSAGE: usize = 16 << 20;
-/// Members asked for the status at a time. More would not be known better.
+/// Members asked for the status of a known cluster, if one of them answers. More would not be known better.
 const ASKED: usize = 5;
 
 /// Why a change was not made.
@@ -93,32 +95,123 @@ async fn status_of(address: &str) -> Option<GetStatusResponse> {
     Some(asked.await.ok()?.ok()?.into_inner())
 }
 
-/// What the members at these addresses say; none if nobody answers as part of a cluster.
-pub async fn ask(addresses: &[String], cluster: &str) -> Option<Members> {
-    let answers = join_all(
-        addresses
-            .iter()
-            .take(ASKED)
-            .map(|address| status_of(address)),
-    )
-    .await;
-    let formed: Vec<_> = answers
+/// Where a pod may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// Whose node should answer there.
+    pub ordinal: Ordinal,
+    /// Its address.
+    pub address: String,
+}
+
+/// What was heard at a pod's address.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    door: Door,
+    cluster: ClusterId,
+    status: GetStatusResponse,
+}
+
+/// What was heard of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// Which cluster it is.
+    pub identity: Identity,
+    /// Who answered as another one.
+    pub strangers: Vec<Stranger>,
+    /// What its members say; none if none of them answers.
+    pub members: Option<Members>,
+    /// Where its members have answered: nobody else is asked for changes.
+    pub addresses: Vec<String>,
+}
+
+/// Asks the nodes at these doors, of a known cluster only as many as it takes to hear of it.
+pub async fn ask(doors: &[Door], pinned: Option<&ClusterId>) -> Vec<Answer> {
+    let some = doors
+        .len()
+        .min(if pinned.is_some() { ASKED } else { doors.len() });
+    let (first, rest) = doors.split_at(some);
+    let mut answers = ask_all(first).await;
+    if !answers.iter().any(|answer| Some(&answer.cluster) == pinned) {
+        answers.extend(ask_all(rest).await);
+    }
+    answers
+}
+
+async fn ask_all(doors: &[Door]) -> Vec<Answer> {
+    let answers = join_all(doors.iter().map(|door| async move {
+        let status = status_of(&door.address).await?;
+        // One that is part of no cluster yet knows nothing.
+        let cluster = ClusterId::parse(&status.cluster_id)?;
+        (!status.nodes.is_empty()).then(|| Answer {
+            door: door.clone(),
+            cluster,
+            status,
+        })
+    }));
+    answers.await.into_iter().flatten().collect()
+}
+
+/// What follows from answers for the cluster of this name, by its pinned id, or by what its pods agree on.
+#[must_use]
+pub fn hear(
+    answers: Vec<Answer>,
+    name: &str,
+    pinned: Option<&ClusterId>,
+    electorate: Electorate,
+) -> Heard {
+    let identity = match pinned {
+        Some(id) => Identity::Pinned(id.clone()),
+        None => {
+            let named = answers.iter().filter(|answer| answer.is_of_its_pod(name));
+            let named = named.map(|answer| (answer.door.ordinal, answer.cluster.clone()));
+            identity::agreed(electorate, &named.collect())
+                .map_or(Identity::Unknown, Identity::Agreed)
+        }
+    };
+    let (ours, others): (Vec<_>, Vec<_>) = answers
         .into_iter()
-        .flatten()
-        .filter(|answer| !answer.cluster_id.is_empty() && !answer.nodes.is_empty())
-        .collect();
-    let best = formed.iter().max_by_key(|answer| {
+        .partition(|answer| Some(&answer.cluster) == identity.id());
+    Heard {
+        members: members_of(&ours, name),
+        addresses: ours.into_iter().map(|answer| answer.door.address).collect(),
+        strangers: others
+            .into_iter()
+            .map(|answer| Stranger {
+                ordinal: answer.door.ordinal,
+                cluster: answer.cluster,
+            })
+            .collect(),
+        identity,
+    }
+}
+
+impl Answer {
+    /// Is it the pod's own node that has answered? Its address may have become another's.
+    fn is_of_its_pod(&self, cluster: &str) -> bool {
+        let mut nodes = self.status.nodes.iter();
+        nodes.any(|node| {
+            node.node_id == self.status.answered_by
+                && ordinal(&node.name, cluster) == Some(self.door.ordinal)
+        })
+    }
+}
+
+/// What members of one cluster say.
+fn members_of(answers: &[Answer], cluster: &str) -> Option<Members> {
+    let statuses: Vec<&GetStatusResponse> = answers.iter().map(|answer| &answer.status).collect();
+    let best = statuses.iter().max_by_key(|answer| {
         let reached = answer.nodes.iter().filter(|node| node.reachable).count();
         (answer.revision, reached, answer.settled)
     })?;
     Some(Members {
-        unheard: unheard(&formed, best),
+        unheard: unheard(&statuses, best),
         ..convert(best, cluster)
     })
 }
 
 /// A member that does not reach another one which the best answer has as reachable, and that one.
-fn unheard(answers: &[GetStatusResponse], best: &GetStatusResponse) -> Option<(String, String)> {
+fn unheard(answers: &[&GetStatusResponse], best: &GetStatusResponse) -> Option<(String, String)> {
     let reachable = |answer: &GetStatusResponse, id: u64| {
         let mut nodes = answer.nodes.iter();
         nodes.any(|node| node.node_id == id && node.reachable)
@@ -313,17 +406,14 @@ mod tests {
                 .collect(),
             ..GetStatusResponse::default()
         };
-        let all = [answer(1, [true; 3]), answer(2, [true; 3])];
-        assert_eq!(unheard(&all, &all[0]), None);
+        let (one, two) = (answer(1, [true; 3]), answer(2, [true; 3]));
+        assert_eq!(unheard(&[&one, &two], &one), None);
         // Whom nobody reaches is away, which is said elsewhere.
-        let away = [
-            answer(1, [true, true, false]),
-            answer(2, [true, true, false]),
-        ];
-        assert_eq!(unheard(&away, &away[0]), None);
-        let cut = [answer(1, [true; 3]), answer(2, [true, true, false])];
+        let away = answer(1, [true, true, false]);
+        let deaf = answer(2, [true, true, false]);
+        assert_eq!(unheard(&[&away, &deaf], &away), None);
         let names = ("demo-1".to_owned(), "demo-2".to_owned());
-        assert_eq!(unheard(&cut, &cut[0]), Some(names));
+        assert_eq!(unheard(&[&one, &deaf], &one), Some(names));
     }
 
     #[test]

@@ -17,9 +17,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::observed::{Lifecycle, Members},
+    cluster::{
+        identity::{ClusterId, Electorate},
+        observed::{Lifecycle, Members},
+    },
     crd::v1alpha1::SyncCluster,
-    members,
+    members::{self, Door},
 };
 
 /// How often members are asked.
@@ -35,17 +38,24 @@ const ASKED: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Watched {
     name: String,
-    addresses: Vec<String>,
+    doors: Vec<Door>,
+    id: Option<ClusterId>,
     digest: u64,
 }
 
 impl Watched {
     /// As it was seen by a reconcile.
     #[must_use]
-    pub fn new(name: String, addresses: Vec<String>, members: Option<&Members>) -> Self {
+    pub fn new(
+        name: String,
+        doors: Vec<Door>,
+        id: Option<ClusterId>,
+        members: Option<&Members>,
+    ) -> Self {
         Self {
             name,
-            addresses,
+            doors,
+            id,
             digest: digest(members),
         }
     }
@@ -103,9 +113,11 @@ impl Sentinel {
     }
 
     async fn look(&self, cluster: ObjectRef<SyncCluster>, watched: Watched) {
-        let some = watched.addresses.get(..ASKED).unwrap_or(&watched.addresses);
-        let members = members::ask(some, &watched.name).await;
-        if digest(members.as_ref()) != watched.digest {
+        let some = watched.doors.get(..ASKED).unwrap_or(&watched.doors);
+        let id = watched.id.as_ref();
+        let answers = members::ask(some, id).await;
+        let heard = members::hear(answers, &watched.name, id, Electorate::default());
+        if digest(heard.members.as_ref()) != watched.digest {
             // The reconcile watches it again, if it still exists.
             self.watched.lock().remove(&cluster);
             if self.changed.try_send(cluster.clone()).is_err() {

@@ -17,8 +17,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
 use super::{
-    build::{MANAGER, Objects, Served, VOLUME, pod_monitor_resource},
-    dereference::{Dereferenced, is_controlled},
+    build::{MANAGER, Objects, Served, VOLUME, pod_monitor_resource, selector},
+    dereference::{Dereferenced, is_ours},
     validate::Valid,
 };
 use crate::crd::v1alpha1::ReclaimPolicy;
@@ -134,7 +134,7 @@ pub async fn apply(
     Ok(missing)
 }
 
-/// Has volumes deleted with the cluster, or not, as the user says.
+/// Has volumes deleted with the cluster, or not, as the user says; and found by the cluster's labels.
 async fn own_volumes(
     client: &Client,
     valid: &Valid,
@@ -147,7 +147,9 @@ async fn own_volumes(
         ReclaimPolicy::Retain => false,
     };
     for (ordinal, claim) in &seen.observed.claims {
-        if claim.is_terminating || seen.owned_claims.contains(ordinal) == wanted {
+        let is_labelled = !seen.unlabelled_claims.contains(ordinal);
+        let is_as_wanted = is_labelled && seen.owned_claims.contains(ordinal) == wanted;
+        if claim.is_terminating || is_as_wanted {
             continue;
         }
         let owners = wanted.then(|| {
@@ -160,7 +162,10 @@ async fn own_volumes(
         // The unique id keeps a claim from being made that was deleted meanwhile.
         let patch = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": name, "uid": claim.uid, "ownerReferences": owners.unwrap_or_else(|| json!([]))},
+            "metadata": {
+                "name": name, "uid": claim.uid, "labels": selector(&valid.name),
+                "ownerReferences": owners.unwrap_or_else(|| json!([])),
+            },
         });
         let parameters = PatchParams::apply(VOLUME_MANAGER).force();
         match claims
@@ -169,7 +174,7 @@ async fn own_volumes(
         {
             Ok(_) => {}
             Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(refused("owner of a volume")(error)),
+            Err(error) => return Err(refused("labels and owner of a volume")(error)),
         }
     }
     Ok(())
@@ -229,7 +234,7 @@ impl Applier<'_> {
         let Some(found) = self.look(what, api, name).await? else {
             return self.put(what, api, name, object).await;
         };
-        if !is_controlled(&found, &self.valid.uid) {
+        if !is_ours(&found, &self.valid.name, &self.valid.uid) {
             let name = name.to_owned();
             return Err(ApplyError::Foreign { what, name });
         }
@@ -286,7 +291,7 @@ impl Applier<'_> {
         let Some(found) = self.look(what, api, name).await? else {
             return Ok(());
         };
-        if !is_controlled(&found, &self.valid.uid) {
+        if !is_ours(&found, &self.valid.name, &self.valid.uid) {
             return Ok(());
         }
         let this = Preconditions {

@@ -45,14 +45,18 @@ pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the operator's field manager.
 pub const MANAGER: &str = "lockstep-operator";
-/// On a StatefulSet: the data shards that the cluster was made with.
+/// On a StatefulSet: the last spec that was valid, as JSON.
+pub const SPEC_ANNOTATION: &str = "lockstep.dev/spec";
+/// On a StatefulSet and its claims: the data shards that the cluster was made with.
 pub const SHARDS_ANNOTATION: &str = "lockstep.dev/shards";
-/// On a StatefulSet: the replication factor that the cluster was made with.
+/// On a StatefulSet and its claims: the replication factor that the cluster was made with.
 pub const REPLICATION_FACTOR_ANNOTATION: &str = "lockstep.dev/replication-factor";
 /// On a StatefulSet: see [`super::observed::Set::recorded`].
 pub const REPLICAS_ANNOTATION: &str = "lockstep.dev/replicas";
 /// On a StatefulSet: see [`super::observed::Set::leaving`].
 pub const LEAVING_ANNOTATION: &str = "lockstep.dev/leaving";
+/// On a SyncCluster: the id of the cluster, pinned by the operator, and changed by a person after a recovery.
+pub const CLUSTER_ID_ANNOTATION: &str = "lockstep.dev/cluster-id";
 /// On a claim: see [`super::observed::Claim::node_id`].
 pub const NODE_ID_ANNOTATION: &str = "lockstep.dev/node-id";
 

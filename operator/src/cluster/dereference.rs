@@ -4,15 +4,16 @@
 //! a cache, because volumes are deleted by it. Pods are read before volumes, so that every pod that is
 //! seen has had its volume asked for.
 
-use std::{collections::BTreeMap, time::Duration};
+mod pods;
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{PersistentVolumeClaim, Pod as KubePod, PodStatus, Service, ServiceAccount},
+        core::v1::{PersistentVolumeClaim, Pod as KubePod, Service, ServiceAccount},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
-    jiff::Timestamp,
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, ResourceExt as _, api::ListParams, core::PartialObjectMeta,
@@ -20,29 +21,21 @@ use kube::{
 };
 
 use super::{
-    absences::Absences,
     build::{
-        CONTAINER, LEAVING_ANNOTATION, NODE_ID_ANNOTATION, REPLICAS_ANNOTATION,
-        REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, VOLUME, peers_name, selector,
+        CLUSTER_ID_ANNOTATION, INSTANCE_LABEL, LEAVING_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
+        NODE_ID_ANNOTATION, REPLICAS_ANNOTATION, REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION,
+        SPEC_ANNOTATION, VOLUME, peers_name, selector,
     },
-    machines,
-    observed::{Claim, Observed, Pod, PodPhase, Set},
-    validate::{Founded, bytes},
+    identity::{ClusterId, Electorate},
+    memory::Memory,
+    observed::{Claim, Observed, Ordinal, Set},
+    validate::{Founded, FoundedStorage, bytes},
 };
-use crate::{crd::v1alpha1::SyncCluster, members};
-
-/// Why a container waits that will not start by waiting.
-const STUCK: [&str; 9] = [
-    "CrashLoopBackOff",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "ErrImageNeverPull",
-    "ErrImagePull",
-    "ImageInspectError",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "RunContainerError",
-];
+use crate::{
+    crd::v1alpha1::{MAX_NODES, SyncCluster, SyncClusterSpec},
+    members::{self, Door},
+};
+use pods::Sight;
 
 /// Everything that was read.
 #[derive(Debug)]
@@ -53,10 +46,18 @@ pub struct Dereferenced {
     pub founded: Option<Founded>,
     /// The StatefulSet's unique id, if there is one.
     pub set_uid: Option<String>,
-    /// Where members may be asked, the ready ones first.
+    /// The version of the SyncCluster whose annotations were read.
+    pub cluster_version: String,
+    /// Where nodes may be asked, the ready ones first.
+    pub doors: Vec<Door>,
+    /// Where members of this cluster have answered.
     pub addresses: Vec<String>,
     /// Whose volumes are deleted with the cluster.
     pub owned_claims: Vec<u32>,
+    /// Whose volumes lack the cluster's labels.
+    pub unlabelled_claims: Vec<u32>,
+    /// The last spec that was valid, as it was noted at the StatefulSet.
+    pub last_spec: Option<SyncClusterSpec>,
 }
 
 /// Why not everything could be read.
@@ -70,6 +71,9 @@ pub enum DereferenceError {
         /// Why not.
         source: Box<kube::Error>,
     },
+    /// The SyncCluster is gone, or another one has its name.
+    #[error("the SyncCluster is gone")]
+    Gone,
     /// There is an object of that name that is not this cluster's.
     #[error(
         "there is a {kind} {name} already that does not belong to this SyncCluster: delete it, or create the cluster under another name"
@@ -96,78 +100,123 @@ fn unreadable(what: &'static str) -> impl Fn(kube::Error) -> DereferenceError {
 pub async fn dereference(
     client: &Client,
     cluster: &SyncCluster,
-    absences: &Absences,
+    memory: &Memory,
 ) -> Result<Dereferenced, DereferenceError> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
     let uid = cluster.metadata.uid.clone().unwrap_or_default();
-    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
-    let set = sets
-        .get_opt(&name)
-        .await
-        .map_err(unreadable("the StatefulSet"))?;
-    match &set {
-        Some(set) if !is_controlled(&set.metadata, &uid) => {
-            return Err(DereferenceError::Foreign {
-                kind: "StatefulSet",
-                name,
-            });
-        }
-        Some(_) => {}
-        None => refuse_foreign(client, &namespace, &name, &uid).await?,
-    }
-    let (pods, claims) = belongings(client, &namespace, &name).await?;
-    let addresses = addresses(&pods, &name);
-    let members = members::ask(&addresses, &name).await;
-    let claim_prefix = format!("{VOLUME}-{name}");
-    let claim_ordinal =
-        |claim: &PersistentVolumeClaim| members::ordinal(&claim.name_any(), &claim_prefix);
-    let by_ordinal: BTreeMap<u32, &KubePod> = pods
+    let live = live(client, &namespace, &name, &uid).await?;
+    let set = own_set(client, &namespace, &name, &uid).await?;
+    let set = set.as_ref();
+    let (pods, volumes) = belongings(client, &namespace, cluster, set).await?;
+    let doors = doors(&pods, &name);
+    let pinned = annotated(&live, CLUSTER_ID_ANNOTATION);
+    let pinned = pinned.and_then(|id: String| ClusterId::parse(&id));
+    let answers = members::ask(&doors, pinned.as_ref()).await;
+    let heard = members::hear(answers, &name, pinned.as_ref(), electorate(cluster, set));
+    let by_ordinal = pods
         .iter()
-        .filter_map(|pod| Some((members::ordinal(&pod.name_any(), &name)?, pod)))
-        .collect();
-    let volumes: BTreeMap<u32, &PersistentVolumeClaim> = claims
-        .iter()
-        .filter_map(|claim| Some((claim_ordinal(claim)?, claim)))
-        .collect();
-    let away = machines::away(client, &by_ordinal, &volumes).await;
-    let volume_uids = volumes
-        .iter()
-        .filter_map(|(ordinal, claim)| Some((*ordinal, claim.metadata.uid.clone()?)));
-    let away = absences.count(
-        &ObjectRef::from_obj(cluster),
-        &by_ordinal.keys().copied().collect(),
-        &volume_uids.collect(),
-        &away,
-    );
+        .filter_map(|pod| Some((members::ordinal(&pod.name_any(), &name)?, pod)));
+    let by_ordinal: BTreeMap<Ordinal, &KubePod> = by_ordinal.collect();
+    let sight = Sight {
+        client,
+        cluster: &ObjectRef::from_obj(cluster),
+        memory,
+    };
+    let mut observed_pods = sight.pods(&by_ordinal, &volumes).await;
+    let uncreated = sight.uncreated(set, &mut observed_pods).await;
+    let ordinals = |which: &dyn Fn(&PersistentVolumeClaim) -> bool| {
+        let which = volumes.iter().filter(|(_, claim)| which(claim));
+        which.map(|(ordinal, _)| *ordinal).collect()
+    };
     Ok(Dereferenced {
-        founded: set.as_ref().map(founded),
-        set_uid: set.as_ref().and_then(|set| set.metadata.uid.clone()),
-        owned_claims: claims
-            .iter()
-            .filter(|claim| is_owned(*claim, &uid))
-            .filter_map(claim_ordinal)
-            .collect(),
+        founded: set.map(founded).or_else(|| {
+            let mut volumes = volumes.values().map(founded_on);
+            volumes.find(|founded| founded.shards.is_some())
+        }),
+        set_uid: set.and_then(|set| set.metadata.uid.clone()),
+        owned_claims: ordinals(&|claim| is_owned(claim, &uid)),
+        unlabelled_claims: ordinals(&|claim| !is_labelled(claim, &name)),
+        last_spec: set.and_then(last_spec),
         observed: Observed {
-            set: set.as_ref().map(observe_set),
-            pods: observe_pods(&by_ordinal, &away),
+            set: set.map(observe_set),
+            pods: observed_pods,
+            uncreated,
             claims: volumes
                 .iter()
                 .map(|(ordinal, claim)| (*ordinal, observe_claim(claim)))
                 .collect(),
-            members,
+            refused_growth: memory.refused_growth(sight.cluster),
+            identity: heard.identity,
+            strangers: heard.strangers,
+            members: heard.members,
         },
-        addresses,
+        cluster_version: live.metadata.resource_version.unwrap_or_default(),
+        doors,
+        addresses: heard.addresses,
     })
+}
+
+/// What the API server says of the SyncCluster itself, now: which cluster is believed depends on it.
+async fn live(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<PartialObjectMeta<SyncCluster>, DereferenceError> {
+    let clusters: Api<SyncCluster> = Api::namespaced(client.clone(), namespace);
+    let live = clusters.get_metadata_opt(name).await;
+    let live = live.map_err(unreadable("the SyncCluster"))?;
+    live.filter(|live| {
+        live.metadata.uid.as_deref() == Some(uid) && live.metadata.deletion_timestamp.is_none()
+    })
+    .ok_or(DereferenceError::Gone)
+}
+
+/// The StatefulSet, if there is one; where there is none, that nothing is in its way.
+async fn own_set(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Option<StatefulSet>, DereferenceError> {
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+    let set = sets.get_opt(name).await;
+    let set = set.map_err(unreadable("the StatefulSet"))?;
+    match &set {
+        Some(set) if !is_ours(&set.metadata, name, uid) => Err(DereferenceError::Foreign {
+            kind: "StatefulSet",
+            name: name.to_owned(),
+        }),
+        Some(_) => Ok(set),
+        None => {
+            refuse_foreign(client, namespace, name, uid).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Those whose answers say which cluster it is.
+fn electorate(cluster: &SyncCluster, set: Option<&StatefulSet>) -> Electorate {
+    let observed = set.map(observe_set);
+    let founded = set.and_then(|set| founded(set).replication_factor);
+    Electorate {
+        pods: observed.map_or(cluster.spec.nodes, |set| {
+            set.recorded.unwrap_or(set.replicas)
+        }),
+        founders: founded.unwrap_or(cluster.spec.replication_factor),
+    }
 }
 
 /// The pods and the volume claims, in this order.
 async fn belongings(
     client: &Client,
     namespace: &str,
-    name: &str,
-) -> Result<(Vec<KubePod>, Vec<PersistentVolumeClaim>), DereferenceError> {
-    let labels: Vec<String> = selector(name)
+    cluster: &SyncCluster,
+    set: Option<&StatefulSet>,
+) -> Result<(Vec<KubePod>, BTreeMap<Ordinal, PersistentVolumeClaim>), DereferenceError> {
+    let name = cluster.name_any();
+    let labels: Vec<String> = selector(&name)
         .into_iter()
         .map(|(key, value)| format!("{key}={value}"))
         .collect();
@@ -175,40 +224,76 @@ async fn belongings(
     let pods: Api<KubePod> = Api::namespaced(client.clone(), namespace);
     let pods = pods.list(&mine).await.map_err(unreadable("the pods"))?;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let claims = claims.list(&mine).await;
-    let claims = claims.map_err(unreadable("the volume claims"))?;
-    Ok((pods.items, claims.items))
+    let unread = unreadable("the volume claims");
+    let found = claims.list(&mine).await.map_err(&unread)?;
+    let prefix = format!("{VOLUME}-{name}");
+    let mut volumes: BTreeMap<Ordinal, PersistentVolumeClaim> = found
+        .items
+        .into_iter()
+        .filter_map(|claim| Some((members::ordinal(&claim.name_any(), &prefix)?, claim)))
+        .collect();
+    // One that was restored from a snapshot may have no labels; the pod of its name takes it all the same.
+    let expected = set.map_or(cluster.spec.nodes, |set| observe_set(set).replicas);
+    for ordinal in 0..MAX_NODES {
+        if volumes.contains_key(&ordinal) {
+            continue;
+        }
+        let is_beyond = ordinal >= expected;
+        if is_beyond && set.is_some() {
+            break;
+        }
+        let claim = claims.get_opt(&format!("{prefix}-{ordinal}")).await;
+        match claim.map_err(&unread)? {
+            Some(claim) => {
+                volumes.insert(ordinal, claim);
+            }
+            None if is_beyond => break,
+            None => {}
+        }
+    }
+    Ok((pods.items, volumes))
+}
+
+fn is_labelled(object: &impl kube::ResourceExt, cluster: &str) -> bool {
+    let labels = object.labels();
+    let mut wanted = selector(cluster).into_iter();
+    wanted.all(|(key, value)| labels.get(&key) == Some(&value))
+}
+
+fn last_spec(set: &StatefulSet) -> Option<SyncClusterSpec> {
+    serde_json::from_str(set.annotations().get(SPEC_ANNOTATION)?).ok()
 }
 
 /// What a cluster's pods cannot do without has to be its own before the first of them is made.
 async fn refuse_foreign(
     client: &Client,
     namespace: &str,
-    name: &str,
+    cluster: &str,
     uid: &str,
 ) -> Result<(), DereferenceError> {
-    let peers = peers_name(name);
+    let peers = peers_name(cluster);
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
     let found = [
-        ("Service", name, services.get_metadata_opt(name).await),
+        ("Service", cluster, services.get_metadata_opt(cluster).await),
         ("Service", &peers, services.get_metadata_opt(&peers).await),
     ];
     for (kind, name, found) in found {
-        refuse(kind, name, uid, found)?;
+        refuse(kind, name, cluster, uid, found)?;
     }
-    let account = accounts.get_metadata_opt(name).await;
-    refuse("ServiceAccount", name, uid, account)
+    let account = accounts.get_metadata_opt(cluster).await;
+    refuse("ServiceAccount", cluster, cluster, uid, account)
 }
 
 fn refuse<K>(
     kind: &'static str,
     name: &str,
+    cluster: &str,
     uid: &str,
     found: kube::Result<Option<PartialObjectMeta<K>>>,
 ) -> Result<(), DereferenceError> {
     match found.map_err(unreadable("the objects of the cluster's name"))? {
-        Some(found) if !is_controlled(&found.metadata, uid) => Err(DereferenceError::Foreign {
+        Some(found) if !is_ours(&found.metadata, cluster, uid) => Err(DereferenceError::Foreign {
             kind,
             name: name.to_owned(),
         }),
@@ -216,11 +301,23 @@ fn refuse<K>(
     }
 }
 
-/// True if the cluster of this unique id is the object's controller. Being one of several owners is not
-/// enough: those who are not the controller leave it alone.
-pub(super) fn is_controlled(object: &ObjectMeta, uid: &str) -> bool {
-    let mut owners = object.owner_references.iter().flatten();
-    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+/// True if the cluster is the object's controller: being one of several owners is not enough, for those who are
+/// not the controller leave it alone. Or if nobody is, and it has our labels: so it is left by a deletion of
+/// the SyncCluster that orphans what belongs to it.
+pub(super) fn is_ours(object: &ObjectMeta, cluster: &str, uid: &str) -> bool {
+    let owners = object.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+    if let Some(owner) = controllers.next() {
+        return owner.uid == uid;
+    }
+    let labelled = |key: &str, value: &str| {
+        let labels = object.labels.as_ref();
+        labels
+            .and_then(|labels| labels.get(key))
+            .map(String::as_str)
+            == Some(value)
+    };
+    labelled(MANAGED_BY_LABEL, MANAGER) && labelled(INSTANCE_LABEL, cluster)
 }
 
 fn is_owned(object: &impl kube::ResourceExt, uid: &str) -> bool {
@@ -254,9 +351,20 @@ fn founded(set: &StatefulSet) -> Founded {
     Founded {
         shards: annotated(set, SHARDS_ANNOTATION),
         replication_factor: annotated(set, REPLICATION_FACTOR_ANNOTATION),
-        storage_class: template
-            .and_then(|template| template.spec.as_ref()?.storage_class_name.clone()),
-        storage_bytes: template.map_or(0, requested),
+        storage: Some(FoundedStorage {
+            class: template.and_then(|template| template.spec.as_ref()?.storage_class_name.clone()),
+            bytes: template.map_or(0, requested),
+        }),
+    }
+}
+
+/// What is for ever of a cluster whose volumes alone are left. Their class may be the default one's name, and
+/// one of them may be larger than the others.
+fn founded_on(volume: &PersistentVolumeClaim) -> Founded {
+    Founded {
+        shards: annotated(volume, SHARDS_ANNOTATION),
+        replication_factor: annotated(volume, REPLICATION_FACTOR_ANNOTATION),
+        storage: None,
     }
 }
 
@@ -295,113 +403,26 @@ fn observe_claim(claim: &PersistentVolumeClaim) -> Claim {
     }
 }
 
-fn observe_pods(
-    pods: &BTreeMap<u32, &KubePod>,
-    away: &BTreeMap<u32, Duration>,
-) -> BTreeMap<u32, Pod> {
-    let now = Timestamp::now();
-    let pods = pods.iter().map(|(ordinal, pod)| {
-        let away = away.get(ordinal).copied();
-        (*ordinal, observe_pod(pod, away, now))
-    });
-    pods.collect()
-}
-
-fn observe_pod(pod: &KubePod, away: Option<Duration>, now: Timestamp) -> Pod {
-    Pod {
-        uid: pod.metadata.uid.clone().unwrap_or_default(),
-        version: pod.metadata.resource_version.clone().unwrap_or_default(),
-        revision: pod
-            .labels()
-            .get("controller-revision-hash")
-            .cloned()
-            .unwrap_or_default(),
-        phase: phase(pod, away.is_some(), now),
-        away,
-    }
-}
-
-fn since(time: Option<&Time>, now: Timestamp) -> Duration {
-    time.and_then(|time| Duration::try_from(now.duration_since(time.0)).ok())
-        .unwrap_or(Duration::ZERO)
-}
-
-/// What a pod does. Of one whose machine is away Kubernetes keeps telling what its containers did last.
-fn phase(pod: &KubePod, is_away: bool, now: Timestamp) -> PodPhase {
-    if pod.metadata.deletion_timestamp.is_some() {
-        return PodPhase::Terminating;
-    }
-    let created = pod.metadata.creation_timestamp.as_ref();
-    let Some(status) = &pod.status else {
-        return PodPhase::NotReady;
-    };
-    let condition = |kind: &str| {
-        status
-            .conditions
-            .iter()
-            .flatten()
-            .find(|condition| condition.type_ == kind)
-    };
-    let ready = condition("Ready");
-    if ready.is_some_and(|ready| ready.status == "True") {
-        return PodPhase::Ready;
-    }
-    if let Some(scheduled) =
-        condition("PodScheduled").filter(|scheduled| scheduled.status == "False")
-    {
-        let time = since(scheduled.last_transition_time.as_ref().or(created), now);
-        return PodPhase::Unschedulable(time, scheduled.message.clone().unwrap_or_default());
-    }
-    if is_away {
-        return PodPhase::NotReady;
-    }
-    let mut containers = status.container_statuses.iter().flatten();
-    if containers.any(|container| container.name == CONTAINER && container.ready) {
-        let why = stuck(status);
-        return PodPhase::Impaired(
-            why.unwrap_or_else(|| "something beside the node is not ready".to_owned()),
-        );
-    }
-    stuck(status).map_or(PodPhase::NotReady, PodPhase::Stuck)
-}
-
-/// Why a container does not start.
-fn stuck(status: &PodStatus) -> Option<String> {
-    let containers = status
-        .init_container_statuses
+/// Where pods that run may be asked, the ready ones first.
+fn doors(pods: &[KubePod], cluster: &str) -> Vec<Door> {
+    let mut found: Vec<(bool, Ordinal, String)> = pods
         .iter()
-        .chain(&status.container_statuses)
-        .flatten();
-    containers.into_iter().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting
-            .reason
-            .as_deref()
-            .filter(|reason| STUCK.contains(reason))?;
-        Some(match &waiting.message {
-            Some(message) => format!("{reason}: {message}"),
-            None => reason.to_owned(),
-        })
-    })
-}
-
-/// The addresses of pods that run, the ready ones first.
-fn addresses(pods: &[KubePod], cluster: &str) -> Vec<String> {
-    let mut found: Vec<(bool, String)> = pods
-        .iter()
-        .filter(|pod| members::ordinal(&pod.name_any(), cluster).is_some())
         .filter_map(|pod| {
+            let ordinal = members::ordinal(&pod.name_any(), cluster)?;
             let status = pod.status.as_ref()?;
             let is_ready = status
                 .conditions
                 .iter()
                 .flatten()
                 .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-            Some((!is_ready, status.pod_ip.clone()?))
+            Some((!is_ready, ordinal, status.pod_ip.clone()?))
         })
         .collect();
     found.sort();
-    found.into_iter().map(|(_, address)| address).collect()
+    let doors = found.into_iter();
+    doors
+        .map(|(_, ordinal, address)| Door { ordinal, address })
+        .collect()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 pub(super) async fn away(
     client: &Client,
     pods: &BTreeMap<Ordinal, &KubePod>,
-    claims: &BTreeMap<Ordinal, &PersistentVolumeClaim>,
+    claims: &BTreeMap<Ordinal, PersistentVolumeClaim>,
 ) -> BTreeSet<Ordinal> {
     let mut away = BTreeSet::new();
     for (ordinal, pod) in pods {

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::identity::{Identity, Stranger};
+
 /// Log entries that a replica may be behind and still count as caught up: under load it is never at
 /// zero, and this many are sent again in far less than a second.
 pub const CAUGHT_UP_LAG: u64 = 2_000;
@@ -19,8 +21,16 @@ pub struct Observed {
     pub set: Option<Set>,
     /// Its pods.
     pub pods: BTreeMap<Ordinal, Pod>,
+    /// The pods that it should have made and has not.
+    pub uncreated: BTreeMap<Ordinal, Uncreated>,
     /// Their volumes.
     pub claims: BTreeMap<Ordinal, Claim>,
+    /// That volumes should have been enlarged lately and could not.
+    pub refused_growth: Option<RefusedGrowth>,
+    /// Which cluster it is.
+    pub identity: Identity,
+    /// Pods whose nodes answer as another cluster: what they say is not believed.
+    pub strangers: Vec<Stranger>,
     /// What the members say; none if none of them answers.
     pub members: Option<Members>,
 }
@@ -60,6 +70,28 @@ pub struct Pod {
     /// For how long this operator has seen its machine away: the one it runs on, or the only one that has
     /// its volume. None while that is there, or is not known.
     pub away: Option<Duration>,
+    /// For how long this operator has seen that it does not start, for a reason that Kubernetes names.
+    pub troubled: Duration,
+    /// The image that its node runs; none while it runs none.
+    pub image: Option<String>,
+}
+
+/// A pod that should be there and is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uncreated {
+    /// For how long this operator has missed it.
+    pub missed: Duration,
+    /// Why it is not made, if Kubernetes says so.
+    pub why: Option<String>,
+}
+
+/// Volumes that could not be enlarged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedGrowth {
+    /// To how much, in bytes.
+    pub bytes: u64,
+    /// Why not.
+    pub why: String,
 }
 
 /// What a pod does.
@@ -71,8 +103,8 @@ pub enum PodPhase {
     Impaired(String),
     /// Its node is not ready: it starts, waits for what it needs, or its machine is away.
     NotReady,
-    /// It has no machine to run on, for so long.
-    Unschedulable(Duration, String),
+    /// It has no machine to run on.
+    Unschedulable(String),
     /// Its container does not start, and only another template or a person helps.
     Stuck(String),
     /// It is being deleted.
@@ -85,7 +117,7 @@ impl PodPhase {
     pub const fn serves(&self) -> bool {
         match self {
             Self::Ready | Self::Impaired(_) => true,
-            Self::NotReady | Self::Unschedulable(..) | Self::Stuck(_) | Self::Terminating => false,
+            Self::NotReady | Self::Unschedulable(_) | Self::Stuck(_) | Self::Terminating => false,
         }
     }
 }

@@ -21,7 +21,14 @@ use std::time::Duration;
 
 pub use step::{Action, Plan, Refusal, Step, Waiting};
 
-use super::observed::{Lifecycle, Members, Observed, Ordinal, PodPhase, Set};
+use super::{
+    identity::Identity,
+    observed::{Lifecycle, Members, Observed, Ordinal, PodPhase, Set},
+};
+
+/// After so long a pod that does not start is said to be stuck: a machine, a volume, an image or a Secret may
+/// come some seconds after it.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +89,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
     // What a full disk has stopped answers nobody, and only more room helps.
     if let Some(action) = grow::enlarge(desired, observed) {
         return keep(Step::Act(action));
+    }
+    if let Identity::Agreed(id) = &observed.identity {
+        return keep(Step::Act(Action::PinCluster(id.clone())));
     }
     let Some(members) = &observed.members else {
         return keep(silence(set, observed));
@@ -190,28 +200,59 @@ fn silence(set: &Set, observed: &Observed) -> Step {
         return Step::Refuse(refusal);
     }
     let missing = not_serving(set, observed);
-    if missing.is_empty() {
-        Step::Refuse(Refusal::MembersSilent)
-    } else {
-        Step::Wait(Waiting::PodsStarting(missing))
+    match (&observed.identity, foreign(observed)) {
+        (Identity::Pinned(_) | Identity::Agreed(_), Some(refusal)) => Step::Refuse(refusal),
+        _ if !missing.is_empty() => Step::Wait(Waiting::PodsStarting(missing)),
+        (_, None) => Step::Refuse(Refusal::MembersSilent),
+        (_, Some(refusal)) => match unheard_of(set, observed) {
+            Some(pods) => Step::Wait(Waiting::Joining(pods)),
+            None => Step::Refuse(refusal),
+        },
     }
 }
 
-/// A pod that does not start, and why.
+/// Of a cluster whose id is not known: the pods that have not answered, if all that have agree.
+fn unheard_of(set: &Set, observed: &Observed) -> Option<Vec<Ordinal>> {
+    let heard = &observed.strangers;
+    let first = heard.first()?;
+    let agree = heard.iter().all(|pod| pod.cluster == first.cluster);
+    let answers = |ordinal: &Ordinal| heard.iter().any(|pod| pod.ordinal == *ordinal);
+    let silent = (0..set.replicas).filter(|ordinal| !answers(ordinal));
+    agree.then(|| silent.collect())
+}
+
+/// A pod whose node is of another cluster.
+fn foreign(observed: &Observed) -> Option<Refusal> {
+    let stranger = observed.strangers.first()?;
+    Some(Refusal::ForeignAnswer {
+        stranger: stranger.clone(),
+        pinned: observed.identity.id().cloned(),
+    })
+}
+
+/// A pod that is not made, or does not start, and why.
 fn stuck(observed: &Observed) -> Option<Refusal> {
-    observed
+    let mut uncreated = observed.uncreated.iter();
+    let missed = uncreated.find(|(_, pod)| pod.missed >= STUCK_AFTER);
+    if let Some((ordinal, pod)) = missed {
+        return Some(Refusal::PodNotCreated {
+            ordinal: *ordinal,
+            why: pod.why.clone(),
+        });
+    }
+    let mut troubled = observed
         .pods
         .iter()
-        .find_map(|(ordinal, pod)| match &pod.phase {
-            PodPhase::Stuck(why) | PodPhase::Unschedulable(_, why) => Some(Refusal::PodStuck {
-                ordinal: *ordinal,
-                why: why.clone(),
-            }),
-            PodPhase::Ready
-            | PodPhase::Impaired(_)
-            | PodPhase::NotReady
-            | PodPhase::Terminating => None,
-        })
+        .filter(|(_, pod)| pod.troubled >= STUCK_AFTER);
+    troubled.find_map(|(ordinal, pod)| match &pod.phase {
+        PodPhase::Stuck(why) | PodPhase::Unschedulable(why) => Some(Refusal::PodStuck {
+            ordinal: *ordinal,
+            why: why.clone(),
+        }),
+        PodPhase::Ready | PodPhase::Impaired(_) | PodPhase::NotReady | PodPhase::Terminating => {
+            None
+        }
+    })
 }
 
 /// A pod whose node serves, and something else in it does not.
@@ -289,11 +330,16 @@ impl Situation<'_> {
     /// The same number of nodes: are all there, and as they should be?
     fn maintain(&self) -> Step {
         if let Some(step) = self.absent() {
-            return step;
+            return match (step, foreign(self.observed)) {
+                (Step::Wait(_), Some(refusal)) => Step::Refuse(refusal),
+                (step, _) => step,
+            };
         }
         self.recreate_set()
             .or_else(|| self.roll_serving())
             .or_else(|| impaired(self.observed).map(Step::Refuse))
+            .or_else(|| foreign(self.observed).map(Step::Refuse))
+            .or_else(|| grow::refused(self.desired, self.observed).map(Step::Refuse))
             .unwrap_or_else(|| self.balanced())
     }
 

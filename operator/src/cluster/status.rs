@@ -4,6 +4,8 @@
 //! generation, and keeps its `lastTransitionTime` while its status stays. `Available` is about serving,
 //! `Progressing` about being as the spec says.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
@@ -20,8 +22,10 @@ use crate::crd::v1alpha1::{
 /// What came of a reconcile.
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    /// The spec cannot be acted upon, in words.
+    /// The spec cannot be acted upon, and none before it could, in words.
     Invalid(&'a str),
+    /// What there is could not be read, for some time now, in words.
+    Unread(&'a str),
     /// It was acted upon.
     Valid {
         /// The spec.
@@ -34,6 +38,8 @@ pub enum Outcome<'a> {
         failure: Option<&'a str>,
         /// Objects that could not be applied, and that the cluster is kept without.
         missing: &'a [ApplyError],
+        /// What is wrong with the spec, where this was the last one that was valid.
+        invalid: Option<&'a str>,
     },
 }
 
@@ -73,8 +79,12 @@ pub fn status(cluster: &SyncCluster, outcome: &Outcome<'_>, now: Timestamp) -> S
     let mut status = cluster.status.clone().unwrap_or_default();
     let verdicts = match outcome {
         Outcome::Invalid(why) => {
-            status.phase = "InvalidSpec".to_owned();
-            invalid(why)
+            INVALID.clone_into(&mut status.phase);
+            unknown(INVALID, why)
+        }
+        Outcome::Unread(why) => {
+            UNREADABLE.clone_into(&mut status.phase);
+            unknown(UNREADABLE, why)
         }
         Outcome::Valid {
             valid,
@@ -82,17 +92,24 @@ pub fn status(cluster: &SyncCluster, outcome: &Outcome<'_>, now: Timestamp) -> S
             plan,
             failure,
             missing,
+            invalid,
         } => {
             describe(&mut status, valid, observed, plan);
-            judge(valid, observed, plan, *failure, missing)
+            let mut verdicts = judge(valid, observed, plan, *failure, missing);
+            if let Some(why) = invalid {
+                verdicts.iter_mut().for_each(|verdict| spoil(verdict, why));
+            }
+            verdicts
         }
     };
     if let Some(Verdict { reason, .. }) = verdicts
         .iter()
         .find(|verdict| verdict.kind == ConditionKind::Progressing)
-        && let Outcome::Valid { plan, .. } = outcome
+        && let Outcome::Valid { plan, invalid, .. } = outcome
     {
-        let phase = if plan.step == Step::Done {
+        let phase = if invalid.is_some() {
+            INVALID
+        } else if plan.step == Step::Done {
             "Running"
         } else {
             reason
@@ -131,12 +148,15 @@ fn date(
     }
 }
 
-/// Nothing is known about a cluster whose spec is not acted upon, beyond that it is not.
-fn invalid(why: &str) -> Vec<Verdict> {
+const INVALID: &str = "InvalidSpec";
+const UNREADABLE: &str = "Unreadable";
+
+/// Nothing is known about the cluster, beyond why.
+fn unknown(reason: &'static str, why: &str) -> Vec<Verdict> {
     let verdict = |kind, status| Verdict {
         kind,
         status,
-        reason: "InvalidSpec",
+        reason,
         message: why.to_owned(),
     };
     vec![
@@ -149,6 +169,30 @@ fn invalid(why: &str) -> Vec<Verdict> {
     ]
 }
 
+/// The spec is not valid, and the cluster is kept by the last one that was: what is known of it stays so.
+fn spoil(verdict: &mut Verdict, why: &str) {
+    match verdict.kind {
+        ConditionKind::Degraded if verdict.status == Truth::True => {
+            verdict.message = format!("{why}; besides, {}: {}", verdict.reason, verdict.message);
+            verdict.reason = INVALID;
+        }
+        ConditionKind::Degraded => {
+            verdict.status = Truth::True;
+            verdict.reason = INVALID;
+            why.clone_into(&mut verdict.message);
+        }
+        ConditionKind::Progressing if verdict.status != Truth::True => {
+            verdict.reason = INVALID;
+            why.clone_into(&mut verdict.message);
+        }
+        ConditionKind::Progressing
+        | ConditionKind::Available
+        | ConditionKind::QuorumHealthy
+        | ConditionKind::DataBalanced
+        | ConditionKind::StorageReady => {}
+    }
+}
+
 fn describe(status: &mut SyncClusterStatus, valid: &Valid, observed: &Observed, plan: &Plan) {
     let labels = selector(&valid.name);
     let labels: Vec<String> = labels
@@ -157,7 +201,7 @@ fn describe(status: &mut SyncClusterStatus, valid: &Valid, observed: &Observed, 
         .collect();
     status.selector = labels.join(",");
     status.endpoint = endpoint(valid);
-    status.current_image = valid.image.clone();
+    status.current_image = running_image(observed).unwrap_or_default();
     status.current_nodes = plan.replicas;
     let ready = observed
         .pods
@@ -196,6 +240,20 @@ fn describe(status: &mut SyncClusterStatus, valid: &Valid, observed: &Observed, 
                 .count(),
         ),
     };
+}
+
+/// The image that most nodes run.
+fn running_image(observed: &Observed) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for image in observed
+        .pods
+        .values()
+        .filter_map(|pod| pod.image.as_deref())
+    {
+        *counts.entry(image).or_default() += 1;
+    }
+    let most = counts.into_iter().max_by_key(|(_, count)| *count);
+    most.map(|(image, _)| image.to_owned())
 }
 
 fn report(members: &Members) -> Vec<NodeReport> {
@@ -252,7 +310,7 @@ fn judge(
         degraded(observed, plan, failure, missing),
         quorum(observed),
         balanced(valid, observed),
-        storage(observed),
+        storage(valid, observed),
     ]
 }
 
@@ -460,8 +518,21 @@ fn balanced(valid: &Valid, observed: &Observed) -> Verdict {
     }
 }
 
-fn storage(observed: &Observed) -> Verdict {
+fn storage(valid: &Valid, observed: &Observed) -> Verdict {
     let kind = ConditionKind::StorageReady;
+    let bytes = valid.desired.storage_bytes;
+    let mut claims = observed.claims.values();
+    if let Some(refused) = &observed.refused_growth
+        && refused.bytes == bytes
+        && claims.any(|claim| claim.requested_bytes < bytes)
+    {
+        return Verdict {
+            kind,
+            status: Truth::False,
+            reason: "GrowthRefused",
+            message: refused.why.clone(),
+        };
+    }
     let small = observed
         .claims
         .iter()

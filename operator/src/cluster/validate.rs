@@ -30,17 +30,24 @@ pub struct Valid {
     pub spec: SyncClusterSpec,
 }
 
-/// What was decided when the cluster was made, as noted at its StatefulSet.
+/// What was decided when the cluster was made, as noted at its StatefulSet, or else at its volumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Founded {
     /// Data shards.
     pub shards: Option<u32>,
     /// Replicas of each.
     pub replication_factor: Option<u32>,
-    /// The volumes' class.
-    pub storage_class: Option<String>,
-    /// The volumes' size in bytes.
-    pub storage_bytes: u64,
+    /// Of the volumes' template, if there is one.
+    pub storage: Option<FoundedStorage>,
+}
+
+/// What the template of volumes says for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundedStorage {
+    /// The class.
+    pub class: Option<String>,
+    /// The size in bytes.
+    pub bytes: u64,
 }
 
 /// One thing that is wrong with a spec.
@@ -204,16 +211,19 @@ impl Checker {
         {
             self.problem("spec.replicationFactor", format!("is {}, and was {was} when the cluster was created, which is for ever: set it back to {was}", spec.replication_factor));
         }
-        if founded.storage_class != spec.storage.storage_class_name {
+        let Some(storage) = &founded.storage else {
+            return;
+        };
+        if storage.class != spec.storage.storage_class_name {
             let named = |class: &Option<String>| {
                 class
                     .clone()
                     .unwrap_or_else(|| "the default class".to_owned())
             };
-            self.problem("spec.storage.storageClassName", format!("is {}, and was {1} when the cluster was created, which is for ever: set it back to {1}", named(&spec.storage.storage_class_name), named(&founded.storage_class)));
+            self.problem("spec.storage.storageClassName", format!("is {}, and was {1} when the cluster was created, which is for ever: set it back to {1}", named(&spec.storage.storage_class_name), named(&storage.class)));
         }
-        if storage_bytes != 0 && storage_bytes < founded.storage_bytes {
-            self.problem("spec.storage.size", format!("is {}, less than the {} bytes that the volumes have: volumes only grow. Set it back", spec.storage.size, founded.storage_bytes));
+        if storage_bytes != 0 && storage_bytes < storage.bytes {
+            self.problem("spec.storage.size", format!("is {}, less than the {} bytes that the volumes have: volumes only grow. Set it back", spec.storage.size, storage.bytes));
         }
     }
 }

@@ -58,7 +58,12 @@ fn handle(
     body: &Value,
 ) -> Result<Value, Refused> {
     if path.contains("/events") {
-        return Ok(body.clone());
+        return Ok(match method.as_str() {
+            "GET" => {
+                json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": world.creation_failures()})
+            }
+            _ => body.clone(),
+        });
     }
     if let Some(("GET", name)) = path
         .strip_prefix("/api/v1/nodes/")
@@ -70,6 +75,7 @@ fn handle(
     let (_, inner) = path.split_once("/namespaces/").unwrap();
     let parts: Vec<&str> = inner.split('/').skip(1).collect();
     match (method.as_str(), parts.as_slice()) {
+        ("GET", [plural, ..]) if world.is_hidden(plural) => Err(Refused::Broken),
         ("GET", [plural]) => Ok(
             json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": world.list(plural)}),
         ),

@@ -117,10 +117,10 @@ fn differences(expected: &Value, found: &Value, path: &str) -> Vec<String> {
 
 /// Has it happen and the operator killed after a change; returns how it ended, and how many changes there
 /// were.
-async fn history(cause: Cause, address: Ipv4Addr, kill: Option<u32>) -> (Value, u32) {
-    let world: Shared = Arc::new(Mutex::new(World::new(address, cause.before())));
+async fn history(cause: Cause, network: Ipv4Addr, kill: Option<u32>) -> (Value, u32) {
+    let world: Shared = Arc::new(Mutex::new(World::new(network, cause.before())));
     let client = Client::new(api::service(Arc::clone(&world)), "default");
-    let members = serve(Arc::clone(&world), address).await;
+    let members = serve(Arc::clone(&world), network).await;
     let what = format!("{cause:?}, killed after change {kill:?}");
     if !matches!(cause, Cause::Create) {
         settle(&world, &client, &what).await;
@@ -154,19 +154,19 @@ async fn history(cause: Cause, address: Ipv4Addr, kill: Option<u32>) -> (Value, 
     }
     settle(&world, &client, &what).await;
     members.abort();
-    // So that its address is free again.
+    // So that its network is free again.
     let _ = members.await;
     let world = world.lock();
     (world.picture(), world.changes())
 }
 
 async fn killed_at_every_change(cause: Cause) {
-    // Each cause has its members at an address of its own, because causes are tested at the same time.
-    let address = Ipv4Addr::new(127, 60, 0, 1 + cause as u8);
-    let (expected, changes) = history(cause, address, None).await;
+    // Each cause has its pods in a network of its own, because causes are tested at the same time.
+    let network = Ipv4Addr::new(127, 60, cause as u8, 0);
+    let (expected, changes) = history(cause, network, None).await;
     assert!(changes > 1, "{cause:?} changes nothing: {expected:#}");
     for kill in 1..=changes {
-        let (ended, _) = history(cause, address, Some(kill)).await;
+        let (ended, _) = history(cause, network, Some(kill)).await;
         let differs = differences(&expected, &ended, "");
         assert_eq!(
             differs,

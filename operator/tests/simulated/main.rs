@@ -4,16 +4,21 @@
 #![cfg(test)]
 
 mod api;
+mod foreign;
 mod killed;
 mod member;
 mod objects;
+mod states;
 mod world;
 
 use std::sync::Arc;
 
 use kube::{
     Client,
-    runtime::events::{Recorder, Reporter},
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector::ObjectRef,
+    },
 };
 use lockstep_operator::{
     cluster, context::Context, crd::v1alpha1::SyncCluster, sentinel::Sentinel,
@@ -46,7 +51,7 @@ pub(crate) fn operator(client: &Client, world: &Shared) -> Arc<Context> {
         served,
     );
     let world = Arc::clone(world);
-    context.absences = cluster::Absences::with_clock(move || world.lock().now());
+    context.memory = cluster::Memory::with_clock(move || world.lock().now());
     Arc::new(context)
 }
 
@@ -81,4 +86,20 @@ pub(crate) async fn settle(world: &Shared, client: &Client, what: &str) {
         }
     }
     panic!("{what}: no end: {:#}", world.lock().picture());
+}
+
+/// Lets an operator reconcile so many times, each of which fails.
+pub(crate) async fn fail(world: &Shared, client: &Client, rounds: u32) {
+    let context = operator(client, world);
+    for _ in 0..rounds {
+        let cluster: SyncCluster = {
+            let mut world = world.lock();
+            world.tick();
+            serde_json::from_value(world.cluster()).unwrap()
+        };
+        let this = ObjectRef::from_obj(&cluster);
+        let ended = Box::pin(cluster::reconcile(Arc::new(cluster), Arc::clone(&context))).await;
+        assert!(ended.is_err());
+        context.failed(this);
+    }
 }

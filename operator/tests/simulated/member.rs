@@ -1,6 +1,6 @@
 //! The members' side of the world: the service that a pod's address leads to.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use futures::stream::Empty;
 use lockstep_operator::cluster::build::CLIENT_PORT;
@@ -17,18 +17,36 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::world::{Shared, World};
 
-/// One service for all members: who answers makes no difference to the operator.
-struct Door(Shared);
+/// Pods that have an address of their own.
+pub(crate) const DOORS: u32 = 6;
 
-/// Serves all members at this address.
-pub(crate) async fn serve(world: Shared, address: Ipv4Addr) -> JoinHandle<()> {
-    let listener = tokio::net::TcpListener::bind((address, CLIENT_PORT))
-        .await
-        .unwrap();
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+/// What answers at a pod's address.
+struct Door {
+    world: Shared,
+    ordinal: u32,
+}
+
+/// Where a pod is asked, in the network of its cluster.
+pub(crate) fn address(network: Ipv4Addr, ordinal: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(network.to_bits() + ordinal + 1)
+}
+
+/// Serves the pods of this network.
+pub(crate) async fn serve(world: Shared, network: Ipv4Addr) -> JoinHandle<()> {
+    let mut servers = Vec::new();
+    for ordinal in 0..DOORS {
+        let address = address(network, ordinal);
+        let listener = tokio::net::TcpListener::bind((address, CLIENT_PORT))
+            .await
+            .unwrap();
+        let world = Arc::clone(&world);
+        let door = ClusterServiceServer::new(Door { world, ordinal });
+        let incoming = tonic::transport::server::TcpIncoming::from(listener);
+        let server = Server::builder().add_service(door);
+        servers.push(server.serve_with_incoming(incoming));
+    }
     tokio::spawn(async move {
-        let server = Server::builder().add_service(ClusterServiceServer::new(Door(world)));
-        server.serve_with_incoming(incoming).await.unwrap();
+        futures::future::try_join_all(servers).await.unwrap();
     })
 }
 
@@ -40,9 +58,12 @@ impl Door {
         change: impl FnOnce(&mut World) + Send,
     ) -> Result<u64, Status> {
         let (revision, is_killed) = {
-            let mut world = self.0.lock();
-            if !world.serves() {
-                return Err(Status::unavailable("nobody serves"));
+            let mut world = self.world.lock();
+            if world.is_foreign(self.ordinal) {
+                world.report_harm("another cluster is asked for a change".to_owned());
+            }
+            if !world.serves(self.ordinal) {
+                return Err(Status::unavailable("the pod does not serve"));
             }
             if expected != Some(world.revision) {
                 return Err(Status::failed_precondition("the revision is another"));
@@ -67,11 +88,11 @@ impl ClusterService for Door {
         &self,
         _: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        let world = self.0.lock();
-        if !world.serves() {
-            return Err(Status::unavailable("nobody serves"));
-        }
-        Ok(Response::new(world.status()))
+        let world = self.world.lock();
+        let status = world.status(self.ordinal);
+        status
+            .map(Response::new)
+            .ok_or_else(|| Status::unavailable("the pod does not serve"))
     }
 
     async fn watch_placement(

@@ -16,13 +16,17 @@ use crate::{
     world::{Shared, World},
 };
 
-/// The reason of `Degraded`, where that is true.
-fn degraded(cluster: &Value) -> Option<&str> {
+/// A condition's status, reason and message.
+pub(crate) fn condition<'a>(cluster: &'a Value, kind: &str) -> Option<[&'a str; 3]> {
     let conditions = cluster["status"]["conditions"].as_array()?;
-    let found = conditions
-        .iter()
-        .find(|found| found["type"] == "Degraded" && found["status"] == "True")?;
-    found["reason"].as_str()
+    let found = conditions.iter().find(|found| found["type"] == kind)?;
+    Some(["status", "reason", "message"].map(|field| found[field].as_str().unwrap_or_default()))
+}
+
+/// The reason of `Degraded`, where that is true.
+pub(crate) fn degraded(cluster: &Value) -> Option<&str> {
+    let [status, reason, _] = condition(cluster, "Degraded")?;
+    (status == "True").then_some(reason)
 }
 
 /// An object of the cluster's name that somebody else has made, and owns together with the cluster.
@@ -38,10 +42,10 @@ fn foreign(shared: bool) -> Value {
 }
 
 async fn world(last: u8, spec: Value) -> (Shared, Client, tokio::task::JoinHandle<()>) {
-    let address = Ipv4Addr::new(127, 61, 0, last);
-    let world: Shared = Arc::new(Mutex::new(World::new(address, spec)));
+    let network = Ipv4Addr::new(127, 61, last, 0);
+    let world: Shared = Arc::new(Mutex::new(World::new(network, spec)));
     let client = Client::new(api::service(Arc::clone(&world)), "default");
-    let members = serve(Arc::clone(&world), address).await;
+    let members = serve(Arc::clone(&world), network).await;
     (world, client, members)
 }
 

@@ -19,6 +19,8 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
+use crate::member::address;
+
 pub(crate) type Shared = Arc<Mutex<World>>;
 
 const SHARDS: u32 = 3;
@@ -33,6 +35,7 @@ pub(crate) enum Refused {
     Conflict,
     TooManyRequests,
     Invalid,
+    Broken,
 }
 
 impl Refused {
@@ -42,6 +45,7 @@ impl Refused {
             Self::Conflict => 409,
             Self::Invalid => 422,
             Self::TooManyRequests => 429,
+            Self::Broken => 500,
         }
     }
 }
@@ -56,9 +60,12 @@ struct Member {
 
 /// What there is.
 pub(crate) struct World {
-    address: Ipv4Addr,
+    network: Ipv4Addr,
     /// By `plural/name`.
     objects: BTreeMap<String, Value>,
+    cluster_id: String,
+    /// By pod: what another cluster's node answers at its address.
+    foreign: BTreeMap<u32, GetStatusResponse>,
     members: BTreeMap<u64, Member>,
     /// Voters of each shard.
     shards: Vec<BTreeSet<u64>>,
@@ -66,6 +73,8 @@ pub(crate) struct World {
     pub(crate) revision: u64,
     /// Volumes on machines that are gone.
     lost: BTreeSet<String>,
+    /// Volumes whose pods do not become ready.
+    stopped: BTreeSet<String>,
     next: u64,
     now: Instant,
     /// Changes that the operator has made; and in all.
@@ -78,18 +87,27 @@ pub(crate) struct World {
     harm: Vec<String>,
     /// A kind whose objects are refused.
     denied: Option<&'static str>,
+    /// A kind that cannot be read.
+    unreadable: Option<&'static str>,
+    /// A quota allows no further pod.
+    is_pod_denied: bool,
+    /// The volumes' class does not let them grow.
+    is_growth_denied: bool,
 }
 
 impl World {
     /// With a cluster that nobody has seen yet.
-    pub(crate) fn new(address: Ipv4Addr, spec: Value) -> Self {
+    pub(crate) fn new(network: Ipv4Addr, spec: Value) -> Self {
         let mut world = Self {
-            address,
+            network,
+            cluster_id: "c".repeat(32),
+            foreign: BTreeMap::new(),
             objects: BTreeMap::new(),
             members: BTreeMap::new(),
             shards: Vec::new(),
             revision: 1,
             lost: BTreeSet::new(),
+            stopped: BTreeSet::new(),
             next: 0,
             now: Instant::now(),
             changes: 0,
@@ -99,6 +117,9 @@ impl World {
             killed: Arc::default(),
             harm: Vec::new(),
             denied: None,
+            unreadable: None,
+            is_pod_denied: false,
+            is_growth_denied: false,
         };
         let mut cluster = json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncCluster",
@@ -132,16 +153,121 @@ impl World {
         self.denied = Some(plural);
     }
 
+    /// Nothing is denied any more.
+    pub(crate) fn allow(&mut self) {
+        self.denied = None;
+        self.unreadable = None;
+        self.is_pod_denied = false;
+    }
+
+    /// Every object of a kind cannot be read.
+    pub(crate) fn hide(&mut self, plural: &'static str) {
+        self.unreadable = Some(plural);
+    }
+
+    pub(crate) fn is_hidden(&self, plural: &str) -> bool {
+        self.unreadable == Some(plural)
+    }
+
+    /// A quota allows no further pod.
+    pub(crate) fn deny_pods(&mut self) {
+        self.is_pod_denied = true;
+    }
+
+    /// The volumes' class does not let them grow.
+    pub(crate) fn deny_growth(&mut self) {
+        self.is_growth_denied = true;
+    }
+
+    /// What the StatefulSet's controller says about pods that it could not create.
+    pub(crate) fn creation_failures(&self) -> Vec<Value> {
+        let Ok(set) = self.get("statefulsets", "demo") else {
+            return Vec::new();
+        };
+        let missing = (0..replicas(&set)).filter(|at| !self.objects.contains_key(&pod_path(*at)));
+        let events = missing.filter(|_| self.is_pod_denied).map(|at| {
+            json!({
+                "metadata": {"name": format!("demo.{at}")}, "involvedObject": {"kind": "StatefulSet", "name": "demo"},
+                "reason": "FailedCreate", "lastTimestamp": "2026-01-01T00:00:00Z",
+                "message": format!("create Pod demo-{at} in StatefulSet demo failed error: exceeded quota"),
+            })
+        });
+        events.collect()
+    }
+
+    /// The SyncCluster is deleted, and what belongs to it is left or goes; another of its name is made.
+    pub(crate) fn delete_cluster(&mut self, is_orphaning: bool, spec: &Value) {
+        let mut cluster = self.objects.remove("syncclusters/demo").unwrap();
+        if is_orphaning {
+            for object in self.objects.values_mut() {
+                object["metadata"]
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("ownerReferences");
+            }
+        } else {
+            self.objects
+                .retain(|path, _| path.starts_with("persistentvolumeclaims/"));
+        }
+        cluster["metadata"] =
+            json!({"name": "demo", "namespace": "default", "uid": "cluster-2", "generation": 1});
+        cluster.as_object_mut().unwrap().remove("status");
+        merge(&mut cluster["spec"], spec);
+        self.put("syncclusters/demo", cluster);
+    }
+
+    /// A volume loses its labels, as one that is restored from a snapshot under its name.
+    pub(crate) fn strip_volume(&mut self, ordinal: u32) {
+        let path = claim_path(ordinal);
+        let mut claim = self.objects[&path].clone();
+        let metadata = claim["metadata"].as_object_mut().unwrap();
+        metadata.remove("labels");
+        metadata.remove("annotations");
+        self.put(&path, claim);
+    }
+
+    /// A pod is deleted, as by a crash of its machine's kubelet.
+    pub(crate) fn delete_pod(&mut self, ordinal: u32) {
+        self.objects.remove(&pod_path(ordinal));
+    }
+
     /// The machine of a pod goes, with its volume, and does not come back.
     pub(crate) fn lose_machine(&mut self, ordinal: u32) {
         let claim = uid(&self.objects[&claim_path(ordinal)]);
         self.lost.insert(claim);
     }
 
+    /// A pod is not ready any more, and stays so; its machine is there.
+    pub(crate) fn stop_pod(&mut self, ordinal: u32) {
+        let claim = uid(&self.objects[&claim_path(ordinal)]);
+        self.stopped.insert(claim);
+    }
+
     /// The volume of a pod goes, and the pod with it.
     pub(crate) fn lose_volume(&mut self, ordinal: u32) {
         self.objects.remove(&claim_path(ordinal));
         self.objects.remove(&pod_path(ordinal));
+    }
+
+    /// A pod's address is answered by a node of another cluster from now on.
+    pub(crate) fn answer_as(&mut self, ordinal: u32, status: GetStatusResponse) {
+        self.foreign.insert(ordinal, status);
+    }
+
+    /// A person recovers the cluster, which has this id then.
+    pub(crate) fn recover(&mut self, id: &str) {
+        id.clone_into(&mut self.cluster_id);
+        self.revision += 1;
+    }
+
+    /// Somebody annotates the SyncCluster.
+    pub(crate) fn annotate(&mut self, annotation: &str, value: &Value) {
+        let mut cluster = self.cluster();
+        merge(
+            &mut cluster["metadata"]["annotations"],
+            &json!({annotation: value}),
+        );
+        self.put("syncclusters/demo", cluster);
     }
 
     // --- the operator's death ---
@@ -218,14 +344,22 @@ impl World {
         is_apply: bool,
         is_whole: bool,
     ) -> Result<Value, Refused> {
-        if self.denied == Some(plural) {
+        let is_growth = plural == "persistentvolumeclaims" && patch.get("spec").is_some();
+        if self.denied == Some(plural) || (is_growth && self.is_growth_denied) {
             return Err(Refused::Invalid);
         }
         let path = format!("{plural}/{name}");
         let asked = patch.pointer("/metadata/uid").and_then(Value::as_str);
+        let version = patch.pointer("/metadata/resourceVersion");
         let before = self.objects.get(&path).cloned();
         let mut object = match &before {
             Some(object) if asked.is_some_and(|asked| asked != uid(object)) => {
+                return Err(Refused::Conflict);
+            }
+            Some(object)
+                if version
+                    .is_some_and(|version| *version != object["metadata"]["resourceVersion"]) =>
+            {
                 return Err(Refused::Conflict);
             }
             Some(object) => object.clone(),
@@ -393,8 +527,18 @@ impl World {
 
     // --- what is asked of the members ---
 
-    pub(crate) fn serves(&self) -> bool {
-        self.members.keys().any(|id| self.is_serving(*id))
+    /// True if the pod's node is a member and serves.
+    pub(crate) fn serves(&self, ordinal: u32) -> bool {
+        let mut members = self.members.iter();
+        members.any(|(id, member)| member.ordinal == ordinal && self.is_serving(*id))
+    }
+
+    pub(crate) fn is_foreign(&self, ordinal: u32) -> bool {
+        self.foreign.contains_key(&ordinal)
+    }
+
+    pub(crate) fn report_harm(&mut self, what: String) {
+        self.harm.push(what);
     }
 
     /// Every member is here and none is missing.
@@ -427,7 +571,22 @@ impl World {
         }
     }
 
-    pub(crate) fn status(&self) -> GetStatusResponse {
+    /// What is answered at a pod's address, if anything.
+    pub(crate) fn status(&self, ordinal: u32) -> Option<GetStatusResponse> {
+        if let Some(foreign) = self.foreign.get(&ordinal) {
+            return Some(foreign.clone());
+        }
+        let mut members = self.members.iter();
+        let (id, _) =
+            members.find(|(id, member)| member.ordinal == ordinal && self.is_serving(**id))?;
+        Some(GetStatusResponse {
+            answered_by: *id,
+            ..self.tables()
+        })
+    }
+
+    /// What every member says.
+    pub(crate) fn tables(&self) -> GetStatusResponse {
         let leader = |shard: &BTreeSet<u64>| shard.iter().find(|id| self.is_serving(**id)).copied();
         let nodes = self.members.iter().map(|(id, member)| {
             let led = self
@@ -465,7 +624,7 @@ impl World {
                 ..ShardStatus::default()
             });
         GetStatusResponse {
-            cluster_id: "c".repeat(32),
+            cluster_id: self.cluster_id.clone(),
             nodes: nodes.collect(),
             shards: shards.collect(),
             revision: self.revision,
@@ -547,6 +706,9 @@ impl World {
             self.put(&claim, claimed.clone());
         }
         let Some(mut running) = self.objects.get(&pod).cloned() else {
+            if self.is_pod_denied {
+                return;
+            }
             let mut made = template.clone();
             made["metadata"]["name"] = json!(format!("demo-{ordinal}"));
             made["metadata"]["uid"] = json!(self.number());
@@ -556,11 +718,16 @@ impl World {
             self.put(&pod, made);
             return;
         };
-        let is_up = !self.lost.contains(&uid(&claimed));
+        let claim = uid(&claimed);
+        let is_up = !self.lost.contains(&claim) && !self.stopped.contains(&claim);
         let is_bad = running["spec"]["containers"][0]["image"] == "bad";
-        let mut status = json!({"podIP": self.address.to_string(), "conditions": [
+        let mut status = json!({"podIP": address(self.network, ordinal).to_string(), "conditions": [
             {"type": "Ready", "status": if is_up && !is_bad { "True" } else { "False" }},
         ]});
+        if is_up && !is_bad {
+            status["containerStatuses"] = json!([{"name": "lockstep", "image": "", "imageID": "", "ready": true,
+                "restartCount": 0, "state": {"running": {}}}]);
+        }
         if is_bad {
             status["containerStatuses"] = json!([{"name": "lockstep", "image": "bad", "imageID": "", "ready": false,
                 "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]);

@@ -16,11 +16,13 @@ use serde_json::json;
 use super::{VOLUME_MANAGER, claim_name, is_gone};
 use crate::{
     cluster::{
-        build::{NODE_ID_ANNOTATION, Served},
+        build::{CLUSTER_ID_ANNOTATION, MANAGER, NODE_ID_ANNOTATION, Served},
         dereference::Dereferenced,
+        identity::ClusterId,
         plan::Action,
         validate::Valid,
     },
+    crd::v1alpha1::SyncCluster,
     members::{self, Change, ChangeError},
 };
 
@@ -82,6 +84,7 @@ pub async fn carry_out(
             hands.change(Change::Replace(*node)).await
         }
         Action::Remove { node, .. } => hands.change(Change::Remove(*node)).await,
+        Action::PinCluster(id) => hands.pin(id).await,
         Action::DiscardVolume {
             ordinal,
             claim_uid,
@@ -106,10 +109,11 @@ pub async fn carry_out(
             hands.restart_pod(*ordinal, uid, *node, budget).await
         }
         Action::GrowVolumes { ordinals, bytes } => {
+            let mut grown = Ok(());
             for ordinal in ordinals {
-                hands.grow_volume(*ordinal, *bytes).await?;
+                grown = grown.and(hands.grow_volume(*ordinal, *bytes).await);
             }
-            Ok(())
+            grown
         }
         Action::RecreateSet => {
             let sets: Api<StatefulSet> = hands.api();
@@ -179,6 +183,27 @@ impl Hands<'_> {
             .as_ref()
             .map_or(0, |members| members.revision);
         Ok(members::change(&self.seen.addresses, change, revision).await?)
+    }
+
+    /// Notes at the SyncCluster which cluster it is, unless somebody has changed it meanwhile.
+    async fn pin(&self, id: &ClusterId) -> Result<(), ActionError> {
+        let patch = json!({"metadata": {
+            "uid": self.valid.uid,
+            "resourceVersion": self.seen.cluster_version,
+            "annotations": {CLUSTER_ID_ANNOTATION: id.to_string()},
+        }});
+        let clusters: Api<SyncCluster> = self.api();
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let name = &self.valid.name;
+        let patch = Patch::Merge(&patch);
+        match clusters.patch_metadata(name, &parameters, &patch).await {
+            Ok(_) => Ok(()),
+            Err(error) if is_gone(&error) || is_outdated(&error) => Ok(()),
+            Err(error) => Err(refused("note the id of the cluster")(error)),
+        }
     }
 
     async fn delete_pod(&self, ordinal: u32, parameters: DeleteParams) -> Result<(), ActionError> {

@@ -16,8 +16,12 @@ use k8s_openapi::{
 
 use super::{
     BuildError, LEAVING_ANNOTATION, Plan, REPLICAS_ANNOTATION, REPLICATION_FACTOR_ANNOTATION,
-    SHARDS_ANNOTATION, Served, VOLUME, Valid, label_selector, metadata, peers_name, pod, selector,
+    SHARDS_ANNOTATION, SPEC_ANNOTATION, Served, VOLUME, Valid, label_selector, metadata,
+    peers_name, pod, selector,
 };
+
+/// Longest spec that is noted, in bytes: all annotations of an object have 256 KiB.
+const MAX_NOTED_SPEC: usize = 128 << 10;
 
 pub(super) fn stateful_set(
     valid: &Valid,
@@ -45,15 +49,25 @@ pub(super) fn stateful_set(
     })
 }
 
-fn annotations(valid: &Valid, plan: &Plan) -> BTreeMap<String, String> {
-    let mut annotations = BTreeMap::from([
+/// What is for ever: volumes that are left have it too.
+fn founding(valid: &Valid) -> BTreeMap<String, String> {
+    BTreeMap::from([
         (SHARDS_ANNOTATION.to_owned(), valid.spec.shards.to_string()),
         (
             REPLICATION_FACTOR_ANNOTATION.to_owned(),
             valid.spec.replication_factor.to_string(),
         ),
-        (REPLICAS_ANNOTATION.to_owned(), plan.replicas.to_string()),
-    ]);
+    ])
+}
+
+fn annotations(valid: &Valid, plan: &Plan) -> BTreeMap<String, String> {
+    let mut annotations = founding(valid);
+    annotations.insert(REPLICAS_ANNOTATION.to_owned(), plan.replicas.to_string());
+    if let Ok(spec) = serde_json::to_string(&valid.spec)
+        && spec.len() <= MAX_NOTED_SPEC
+    {
+        annotations.insert(SPEC_ANNOTATION.to_owned(), spec);
+    }
     if let Some(ordinal) = plan.leaving {
         annotations.insert(LEAVING_ANNOTATION.to_owned(), ordinal.to_string());
     }
@@ -71,6 +85,7 @@ fn claim(valid: &Valid, plan: &Plan) -> PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(VOLUME.to_owned()),
             labels: Some(selector(&valid.name)),
+            annotations: Some(founding(valid)),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

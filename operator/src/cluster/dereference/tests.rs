@@ -1,11 +1,10 @@
 //! What pods look like is read as it is meant.
 
-use std::time::Duration;
-
-use k8s_openapi::{api::core::v1::Pod as KubePod, jiff::Timestamp};
+use k8s_openapi::api::core::v1::Pod as KubePod;
 use serde_json::{Value, json};
 
-use super::{PodPhase, addresses, phase};
+use super::{doors, pods::phase};
+use crate::cluster::observed::PodPhase;
 
 fn pod(name: &str, metadata: Value, status: Value) -> KubePod {
     let mut pod = json!({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}, "status": status});
@@ -16,8 +15,7 @@ fn pod(name: &str, metadata: Value, status: Value) -> KubePod {
 }
 
 fn read(metadata: Value, status: Value) -> PodPhase {
-    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
-    phase(&pod("demo-0", metadata, status), false, now)
+    phase(&pod("demo-0", metadata, status), false)
 }
 
 fn ready(status: &str) -> Value {
@@ -31,7 +29,6 @@ fn phases() {
         read(none.clone(), json!({"conditions": ready("True")})),
         PodPhase::Ready
     );
-    let minute = Duration::from_secs(60);
     assert_eq!(
         read(none.clone(), json!({"conditions": ready("False")})),
         PodPhase::NotReady
@@ -45,7 +42,7 @@ fn phases() {
     let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "no room", "lastTransitionTime": "2026-01-01T00:07:00Z"}]});
     assert_eq!(
         read(none.clone(), unscheduled),
-        PodPhase::Unschedulable(3 * minute, "no room".to_owned())
+        PodPhase::Unschedulable("no room".to_owned())
     );
     let waiting = |reason: &str| {
         json!({"conditions": ready("False"), "containerStatuses": [{
@@ -69,8 +66,7 @@ fn phases() {
         read(none.clone(), sidecar.clone()),
         PodPhase::Impaired("CrashLoopBackOff: why".to_owned())
     );
-    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
-    let away = phase(&pod("demo-0", json!({}), sidecar), true, now);
+    let away = phase(&pod("demo-0", json!({}), sidecar), true);
     assert_eq!(away, PodPhase::NotReady);
     assert_eq!(read(none, waiting("ContainerCreating")), PodPhase::NotReady);
 }
@@ -88,5 +84,10 @@ fn ready_pods_are_asked_first_and_others_pods_never() {
         pod("demo-2", none.clone(), json!({})),
         pod("demo-two", none, json!({"podIP": "10.0.0.3"})),
     ];
-    assert_eq!(addresses(&pods, "demo"), ["10.0.0.2", "10.0.0.1"]);
+    let doors = doors(&pods, "demo");
+    let doors: Vec<_> = doors
+        .iter()
+        .map(|door| (door.ordinal, door.address.as_str()))
+        .collect();
+    assert_eq!(doors, [(1, "10.0.0.2"), (0, "10.0.0.1")]);
 }

@@ -16,7 +16,7 @@ pub(super) fn release_without_volume(observed: &Observed) -> Option<Action> {
         .iter()
         .filter(|(ordinal, _)| !observed.claims.contains_key(ordinal));
     pods.find_map(|(ordinal, pod)| match pod.phase {
-        PodPhase::NotReady | PodPhase::Unschedulable(..) | PodPhase::Stuck(_) => {
+        PodPhase::NotReady | PodPhase::Unschedulable(_) | PodPhase::Stuck(_) => {
             Some(Action::ReleasePod {
                 ordinal: *ordinal,
                 uid: pod.uid.clone(),
@@ -82,7 +82,7 @@ impl Situation<'_> {
         let mut pods = self.observed.pods.range(..self.set.replicas);
         pods.find_map(|(ordinal, pod)| {
             match &pod.phase {
-                PodPhase::Unschedulable(..) | PodPhase::Terminating => {}
+                PodPhase::Unschedulable(_) | PodPhase::Terminating => {}
                 PodPhase::Ready
                 | PodPhase::Impaired(_)
                 | PodPhase::NotReady

@@ -24,7 +24,7 @@ fn is_outdated(set: &Set, pod: &Pod) -> bool {
 pub(super) fn release_outdated(set: &Set, observed: &Observed) -> Option<Action> {
     observed.pods.iter().find_map(|(ordinal, pod)| {
         let is_idle = match pod.phase {
-            PodPhase::Stuck(_) | PodPhase::Unschedulable(..) | PodPhase::NotReady => true,
+            PodPhase::Stuck(_) | PodPhase::Unschedulable(_) | PodPhase::NotReady => true,
             PodPhase::Ready | PodPhase::Impaired(_) | PodPhase::Terminating => false,
         };
         let is_needed = || {

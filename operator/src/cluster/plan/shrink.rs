@@ -3,7 +3,7 @@
 //! Invariant: pods are only taken away one at a time, from the highest, each only after the members
 //! themselves say that it holds nothing. More pods may come at once: they disturb nobody.
 
-use super::{Action, Plan, Refusal, Situation, Step, Waiting};
+use super::{Action, Plan, Refusal, Situation, Step, Waiting, foreign};
 use crate::cluster::observed::{Lifecycle, Ordinal};
 
 impl Situation<'_> {
@@ -41,6 +41,9 @@ impl Situation<'_> {
                 }),
             )
         };
+        if let Some(refusal) = self.anothers(last) {
+            return Some(plan(self.set.leaving, Step::Refuse(refusal)));
+        }
         let Some((node, member)) = self.members.of(last) else {
             return Some(fewer);
         };
@@ -74,6 +77,13 @@ impl Situation<'_> {
                 ))
             }
         }
+    }
+
+    /// The volume of a pod that goes is discarded, and another cluster's is not ours to discard.
+    fn anothers(&self, ordinal: Ordinal) -> Option<Refusal> {
+        let mut strangers = self.observed.strangers.iter();
+        let is_stranger = strangers.any(|stranger| stranger.ordinal == ordinal);
+        foreign(self.observed).filter(|_| is_stranger)
     }
 
     /// The member whose drain a scale-down asked for, and that is wanted again.

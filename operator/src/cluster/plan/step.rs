@@ -5,7 +5,11 @@
 
 use std::fmt;
 
-use super::super::observed::Ordinal;
+use super::super::{
+    build::CLUSTER_ID_ANNOTATION,
+    identity::{ClusterId, Stranger},
+    observed::Ordinal,
+};
 
 /// What the set is to be, and the one thing to do besides.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub enum Step {
 /// Something to do, that is done when it returns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Note at the SyncCluster which cluster it is, before anything is done by what that says.
+    PinCluster(ClusterId),
     /// Change the number of pods: applying the set does it.
     Resize {
         /// From so many pods.
@@ -185,6 +191,13 @@ pub enum Refusal {
     Paused,
     /// Pods are ready, and no member answers.
     MembersSilent,
+    /// A pod's node is of another cluster.
+    ForeignAnswer {
+        /// Which, and of which.
+        stranger: Stranger,
+        /// The cluster that this is, if that is known.
+        pinned: Option<ClusterId>,
+    },
     /// Shards have no majority.
     QuorumLost {
         /// Which.
@@ -198,6 +211,18 @@ pub enum Refusal {
     PodStuck {
         /// Which.
         ordinal: Ordinal,
+        /// What Kubernetes says.
+        why: String,
+    },
+    /// A pod is not made.
+    PodNotCreated {
+        /// Which.
+        ordinal: Ordinal,
+        /// What Kubernetes says, if anything.
+        why: Option<String>,
+    },
+    /// Volumes cannot be enlarged.
+    GrowthRefused {
         /// What Kubernetes says.
         why: String,
     },
@@ -260,8 +285,11 @@ impl Refusal {
         match self {
             Self::Paused => "Paused",
             Self::MembersSilent => "MembersSilent",
+            Self::ForeignAnswer { .. } => "ForeignAnswer",
             Self::QuorumLost { .. } => "QuorumLost",
             Self::PodStuck { .. } => "PodStuck",
+            Self::PodNotCreated { .. } => "PodNotCreated",
+            Self::GrowthRefused { .. } => "GrowthRefused",
             Self::WouldLoseMajority { .. } => "WouldLoseMajority",
         }
     }
@@ -272,6 +300,7 @@ impl Action {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
+            Self::PinCluster(_) => "ClusterPinned",
             Self::Resize { from, to } if *from < *to => "ScaledUp",
             Self::Resize { .. } => "ScaledDown",
             Self::UndoScale { .. } => "ScaleUndone",
@@ -352,13 +381,27 @@ impl fmt::Display for Refusal {
                 out,
                 "all pods are ready, but none answers the operator at its port 7400: look at the pods' logs and at network policies"
             ),
+            Self::ForeignAnswer {
+                stranger: Stranger { ordinal, cluster },
+                pinned: Some(pinned),
+            } => write!(
+                out,
+                "the node of pod {ordinal} is of cluster {cluster}, and this is cluster {pinned}, so that nothing is done by what it says. If you have recovered the cluster under that id, set the annotation {CLUSTER_ID_ANNOTATION} of the SyncCluster to it; otherwise the volume of pod {ordinal} is another cluster's, or was left out of a recovery: keep what you need of it, and delete its claim and the pod"
+            ),
+            Self::ForeignAnswer {
+                stranger: Stranger { ordinal, cluster },
+                pinned: None,
+            } => write!(
+                out,
+                "the pods do not agree on which cluster this is: no majority of them answers with one id, and pod {ordinal} with {cluster}. Bring the others back; or set the annotation {CLUSTER_ID_ANNOTATION} of the SyncCluster to the id of the one that it is"
+            ),
             Self::QuorumLost {
                 shards,
                 nodes,
                 left,
             } => write!(
                 out,
-                "shards {} have no majority, because {} do not answer: bring them back. If they are gone for good, only a person can decide what to give up: set spec.state to Stopped, and run `lockstepctl recover --data-dir DIR` once, with the directories of all that are left ({}); see \"When a majority is lost for good\" in the README",
+                "shards {} have no majority, because {} do not answer: bring them back. If they are gone for good, only a person can decide what to give up: set spec.state to Stopped, and run `lockstepctl recover --data-dir DIR` once, with the directories of all that are left ({}); then set the annotation {CLUSTER_ID_ANNOTATION} of the SyncCluster to the new cluster's id, which that prints; see \"When a majority is lost for good\" in the README",
                 List(shards),
                 nodes.join(", "),
                 left.join(", ")
@@ -366,6 +409,16 @@ impl fmt::Display for Refusal {
             Self::PodStuck { ordinal, why } => write!(
                 out,
                 "pod {ordinal} does not start: {why}. Correct the spec, or take the change back"
+            ),
+            Self::PodNotCreated { ordinal, why } => write!(
+                out,
+                "pod {ordinal} is not created: {}. Look at the namespace's quotas, pod security and admission webhooks, or correct the spec",
+                why.as_deref()
+                    .unwrap_or("Kubernetes does not say why (see the events of the StatefulSet)")
+            ),
+            Self::GrowthRefused { why } => write!(
+                out,
+                "the volumes do not grow: {why}. Everything else goes on; set spec.storage.size back, or have the storage class allow it (allowVolumeExpansion)"
             ),
             Self::WouldLoseMajority { name, shard } => write!(
                 out,
@@ -378,6 +431,10 @@ impl fmt::Display for Refusal {
 impl fmt::Display for Action {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::PinCluster(id) => write!(
+                out,
+                "this is cluster {id}; what other clusters say is not believed from now on"
+            ),
             Self::Resize { from, to } => write!(out, "from {from} to {to} pods"),
             Self::UndoScale { found, recorded } if found < recorded => write!(
                 out,

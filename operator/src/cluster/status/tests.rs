@@ -37,6 +37,7 @@ fn after(cluster: &SyncCluster, step: Step, at: &str) -> SyncClusterStatus {
         plan: &plan,
         missing: &[],
         failure: None,
+        invalid: None,
     };
     status(cluster, &outcome, at.parse::<Timestamp>().unwrap())
 }

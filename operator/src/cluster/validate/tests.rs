@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Founded, Problem, bytes, duration, validate};
+use super::{Founded, FoundedStorage, Problem, bytes, duration, validate};
 use crate::crd::v1alpha1::SyncCluster;
 
 fn cluster(spec: serde_json::Value) -> SyncCluster {
@@ -53,8 +53,10 @@ fn what_is_for_ever_cannot_change() {
     let founded = Founded {
         shards: Some(8),
         replication_factor: Some(3),
-        storage_class: None,
-        storage_bytes: 10 << 30,
+        storage: Some(FoundedStorage {
+            class: None,
+            bytes: 10 << 30,
+        }),
     };
     let none: [&str; 0] = [];
     assert_eq!(

@@ -39,7 +39,7 @@ pub struct SyncClusterStatus {
     /// Where clients connect: `host:port`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub endpoint: String,
-    /// The image that the nodes are to run.
+    /// The image that most of the nodes run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub current_image: String,
 }

@@ -44,7 +44,9 @@ fn a_first_template_that_starts_nobody_is_corrected() {
     world.happen(Event::NewTemplate(Template::Hangs));
     assert_eq!(reasons(&mut world, 20), [] as [&str; 0]);
     world.happen(Event::NewTemplate(Template::Good));
-    assert_eq!(reasons(&mut world, 20), ["PodReleased"; 3]);
+    let mut wanted = vec!["PodReleased"; 3];
+    wanted.push("ClusterPinned");
+    assert_eq!(reasons(&mut world, 20), wanted);
     world.assert_as_wanted();
 }
 
@@ -171,5 +173,65 @@ fn nobody_else_may_evict_until_a_replacement_has_its_replicas() {
         assert_eq!(members.evictable() == 1, is_whole, "{members:#?}");
     }
     assert_eq!(evictable(&world), 1);
+    world.assert_as_wanted();
+}
+
+/// Left out of a recovery, or restored from another cluster's snapshot: nothing is done by what it says, and
+/// it is not ours to discard.
+#[test]
+fn a_volume_of_another_cluster_is_left_to_people() {
+    for nodes in [4, 3] {
+        let mut world = running(4);
+        world.happen(Event::ForeignVolume(3));
+        world.happen(Event::SetNodes(nodes));
+        assert_eq!(reasons(&mut world, 100), [] as [&str; 0]);
+        let step = &world.last.as_ref().unwrap().step;
+        let Step::Refuse(Refusal::ForeignAnswer { stranger, .. }) = step else {
+            panic!("{step:?}");
+        };
+        assert_eq!(stranger.ordinal, 3);
+        // Its user deletes the claim and the pod.
+        world.settle(false);
+        world.assert_as_wanted();
+    }
+}
+
+/// A storage class that does not expand: what else is to be done is done.
+#[test]
+fn growth_that_is_refused_stops_nothing_else() {
+    let mut world = running(3);
+    world.happen(Event::AllowGrowth(false));
+    world.happen(Event::GrowStorage(1));
+    world.happen(Event::LoseHost {
+        host: 1,
+        is_gone: true,
+    });
+    let wanted = [
+        "VolumesGrown",
+        "NodeDeclaredLost",
+        "VolumeDiscarded",
+        "NodeRemoved",
+    ];
+    assert_eq!(reasons(&mut world, 30), wanted);
+    let step = &world.last.as_ref().unwrap().step;
+    assert_eq!(step.reason(), "GrowthRefused");
+    world.settle(false);
+    world.assert_as_wanted();
+}
+
+/// A quota, pod security or a webhook: it is said, and not at once.
+#[test]
+fn pods_that_cannot_be_created_are_named() {
+    let mut world = running(3);
+    world.happen(Event::DenyPods(true));
+    world.happen(Event::LoseVolume(1));
+    let mut named = Vec::new();
+    for _ in 0..20 {
+        world.tick();
+        named.push(world.last.as_ref().unwrap().step.reason());
+    }
+    assert_ne!(named[0], "PodNotCreated");
+    assert_eq!(named[19], "PodNotCreated", "{named:?}");
+    world.settle(false);
     world.assert_as_wanted();
 }

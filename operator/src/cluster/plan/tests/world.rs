@@ -14,7 +14,11 @@ use std::{
 pub(super) use kubernetes::{Host, Template};
 
 use crate::cluster::{
-    observed::{Claim, Lifecycle, Member, Members, Observed, Pod, PodPhase, Replica, Set, Shard},
+    identity::{ClusterId, Identity, Stranger},
+    observed::{
+        Claim, Lifecycle, Member, Members, Observed, Pod, PodPhase, RefusedGrowth, Replica, Set,
+        Shard, Uncreated,
+    },
     plan::{Action, Desired, Plan, RunState, Step, plan},
 };
 
@@ -37,13 +41,22 @@ pub(super) enum Event {
     NewTemplate(Template),
     RevertTemplate,
     CrashPod(u32),
-    LoseHost { host: usize, is_gone: bool },
+    LoseHost {
+        host: usize,
+        is_gone: bool,
+    },
     Drain(usize),
     FillDisk(u32),
     ScaleByHand(u32),
     RestartOperator,
     RestoreHosts,
     LoseVolume(u32),
+    /// A volume of another cluster comes in the place of one.
+    ForeignVolume(u32),
+    /// A quota or a webhook denies pods.
+    DenyPods(bool),
+    /// The storage class lets volumes grow, or not.
+    AllowGrowth(bool),
     GrowStorage(u64),
     Stop,
     Run,
@@ -76,6 +89,8 @@ struct WorldClaim {
     disk: Option<u64>,
     noted: Option<u64>,
     is_full: bool,
+    /// A node of another cluster is on it.
+    is_foreign: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +123,12 @@ pub(super) struct World {
     /// Voters of each shard, and how far they are behind.
     shards: Vec<BTreeMap<u64, u64>>,
     by_hand: BTreeSet<u64>,
+    is_pinned: bool,
+    /// No pod can be created, for so long already.
+    denied: Option<Duration>,
+    /// Volumes cannot grow.
+    can_grow: bool,
+    refused_growth: Option<RefusedGrowth>,
     next: u64,
     pub(super) last: Option<Plan>,
 }
@@ -132,6 +153,10 @@ impl World {
             members: BTreeMap::new(),
             shards: Vec::new(),
             by_hand: BTreeSet::new(),
+            is_pinned: false,
+            denied: None,
+            can_grow: true,
+            refused_growth: None,
             next: 1,
             last: None,
         }
@@ -183,7 +208,12 @@ impl World {
                     self.kubernetes();
                 }
             }
-            Event::RestartOperator => self.absences.clear(),
+            Event::RestartOperator => {
+                self.absences.clear();
+                self.refused_growth = None;
+            }
+            Event::DenyPods(is_denied) => self.denied = is_denied.then_some(Duration::ZERO),
+            Event::AllowGrowth(can_grow) => self.can_grow = can_grow,
             Event::RestoreHosts => {
                 self.hosts = [Host::Up; HOSTS];
                 self.kubernetes();
@@ -191,6 +221,17 @@ impl World {
             Event::LoseVolume(ordinal) => {
                 if self.everyone_serves() && self.claims.remove(&ordinal).is_some() {
                     self.pods.remove(&ordinal);
+                }
+            }
+            Event::ForeignVolume(ordinal) => {
+                // Of one whose node has never answered nobody can tell.
+                if self.everyone_serves()
+                    && self.runs(ordinal)
+                    && let Some(claim) = self.claims.get_mut(&ordinal)
+                {
+                    claim.disk = None;
+                    claim.is_foreign = true;
+                    self.kubernetes();
                 }
             }
             Event::GrowStorage(more) => self.desired.storage_bytes += more,
@@ -230,9 +271,19 @@ impl World {
         self.hosts = [Host::Up; HOSTS];
         self.desired.state = RunState::Running;
         self.templates.remove(&self.template);
+        self.denied = None;
+        self.can_grow = true;
+        self.refused_growth = None;
         if self.claims.values().any(|claim| claim.is_full) {
             self.desired.storage_bytes += 1;
         }
+        let (claims, pods) = (&mut self.claims, &mut self.pods);
+        claims.retain(|ordinal, claim| {
+            if claim.is_foreign {
+                pods.remove(ordinal);
+            }
+            !claim.is_foreign
+        });
         if is_host_lost {
             for _ in 0..PATIENCE {
                 if self.everyone_serves() && !self.members.is_empty() {
@@ -336,6 +387,9 @@ impl World {
             self.carry_out(action);
         }
         self.assert_data(&format!("{:?}", decided.step));
+        if let Some(time) = &mut self.denied {
+            *time += TICK;
+        }
         self.last = Some(decided);
     }
 }

@@ -65,7 +65,11 @@ impl World {
                 disk: None,
                 noted: None,
                 is_full: false,
+                is_foreign: false,
             });
+            if self.denied.is_some() {
+                continue;
+            }
             let uid = self.number();
             self.pods.entry(ordinal).or_insert(WorldPod {
                 uid,

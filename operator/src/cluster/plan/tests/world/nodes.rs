@@ -10,7 +10,11 @@ impl World {
         let empty: Vec<u32> = self
             .pods
             .iter()
-            .filter(|(ordinal, _)| self.runs(**ordinal) && self.claims[ordinal].disk.is_none())
+            .filter(|(ordinal, _)| self.runs(**ordinal))
+            .filter(|(ordinal, _)| {
+                let claim = &self.claims[ordinal];
+                claim.disk.is_none() && !claim.is_foreign
+            })
             .map(|(ordinal, _)| *ordinal)
             .collect();
         let can_found = self.members.is_empty()

@@ -1,14 +1,20 @@
 //! What the operator sees of the world.
 
+use std::collections::BTreeMap;
+
 use super::{
-    Claim, EVICTED_AFTER, Lifecycle, Member, Members, Observed, Pod, PodPhase, Replica, Set, Shard,
-    Template, World, WorldPod,
+    Claim, ClusterId, EVICTED_AFTER, Identity, Lifecycle, Member, Members, Observed, Pod, PodPhase,
+    Replica, Set, Shard, Stranger, Template, Uncreated, World, WorldPod,
 };
 
 impl World {
     pub(in super::super) fn observe(&self) -> Observed {
         let pods = self.pods.iter().map(|(ordinal, pod)| {
-            let phase = self.phase(pod);
+            let phase = if self.is_foreign(*ordinal) {
+                PodPhase::Ready
+            } else {
+                self.phase(pod)
+            };
             (
                 *ordinal,
                 Pod {
@@ -17,6 +23,8 @@ impl World {
                     revision: pod.revision.to_string(),
                     phase,
                     away: self.absences.get(&self.claims[ordinal].uid).copied(),
+                    troubled: pod.away,
+                    image: None,
                 },
             )
         });
@@ -43,7 +51,11 @@ impl World {
                 is_terminating: false,
             }),
             pods: pods.collect(),
+            uncreated: self.uncreated(),
+            refused_growth: self.refused_growth.clone(),
             claims: claims.collect(),
+            identity: self.identity(),
+            strangers: self.strangers(),
             members: self
                 .pods
                 .values()
@@ -52,9 +64,50 @@ impl World {
         }
     }
 
+    fn uncreated(&self) -> BTreeMap<u32, Uncreated> {
+        let replicas = self.set.as_ref().map_or(0, |set| set.replicas);
+        let missing = (0..replicas).filter(|ordinal| !self.pods.contains_key(ordinal));
+        let missed = self.denied.unwrap_or_default();
+        let why = self.denied.map(|_| "exceeded quota".to_owned());
+        missing
+            .map(|ordinal| {
+                let why = why.clone();
+                (ordinal, Uncreated { missed, why })
+            })
+            .collect()
+    }
+
+    /// True if a node of another cluster answers.
+    fn is_foreign(&self, ordinal: u32) -> bool {
+        let claim = self.claims.get(&ordinal);
+        claim.is_some_and(|claim| claim.is_foreign) && self.runs(ordinal)
+    }
+
+    fn identity(&self) -> Identity {
+        let id = ClusterId::parse(&"c".repeat(32)).unwrap();
+        if self.is_pinned {
+            Identity::Pinned(id)
+        } else if self.pods.values().any(|pod| pod.is_serving) {
+            Identity::Agreed(id)
+        } else {
+            Identity::Unknown
+        }
+    }
+
+    fn strangers(&self) -> Vec<Stranger> {
+        let foreign = self.pods.keys().filter(|pod| self.is_foreign(**pod));
+        let cluster = ClusterId::parse(&"f".repeat(32)).unwrap();
+        foreign
+            .map(|ordinal| Stranger {
+                ordinal: *ordinal,
+                cluster: cluster.clone(),
+            })
+            .collect()
+    }
+
     fn phase(&self, pod: &WorldPod) -> PodPhase {
         let Some(host) = pod.host else {
-            return PodPhase::Unschedulable(pod.away, "no machine".to_owned());
+            return PodPhase::Unschedulable("no machine".to_owned());
         };
         if !self.hosts[host].is_up() {
             return if pod.away >= EVICTED_AFTER {

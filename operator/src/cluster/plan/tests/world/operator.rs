@@ -1,6 +1,6 @@
 //! What the operator does, and whether it may.
 
-use super::{Action, Lifecycle, Plan, RunState, World, WorldClaim, WorldSet};
+use super::{Action, Lifecycle, Plan, RefusedGrowth, RunState, World, WorldClaim, WorldSet};
 
 impl World {
     pub(super) fn apply(&mut self, decided: &Plan) {
@@ -67,7 +67,27 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, action: &Action) {
+        let needs_id = match action {
+            Action::Drain { .. }
+            | Action::Activate { .. }
+            | Action::Reinstate { .. }
+            | Action::Replace { .. }
+            | Action::Remove { .. }
+            | Action::DiscardVolume { .. }
+            | Action::RestartPod { .. } => true,
+            Action::PinCluster(_)
+            | Action::Resize { .. }
+            | Action::UndoScale { .. }
+            | Action::ReleasePod { .. }
+            | Action::GrowVolumes { .. }
+            | Action::RecreateSet => false,
+        };
+        assert!(
+            !needs_id || self.is_pinned,
+            "{action:?} before the id is known"
+        );
         match action {
+            Action::PinCluster(_) => self.is_pinned = true,
             // Already applied.
             Action::Resize { .. } | Action::UndoScale { .. } => {}
             Action::Drain { node, ordinal } => {
@@ -121,6 +141,7 @@ impl World {
             } => {
                 let claim = &self.claims[ordinal];
                 assert_eq!(claim.uid.to_string(), *claim_uid);
+                assert!(!claim.is_foreign, "another cluster's data is deleted");
                 if let Some((id, member)) =
                     claim.disk.and_then(|id| Some((id, self.members.get(&id)?)))
                 {
@@ -158,6 +179,10 @@ impl World {
                 self.assert_nothing_else_is_away(*ordinal, "a restart");
                 self.assert_majorities_without(*node, "a restart");
                 self.pods.remove(ordinal);
+            }
+            Action::GrowVolumes { bytes, .. } if !self.can_grow => {
+                let why = "the class does not allow it".to_owned();
+                self.refused_growth = Some(RefusedGrowth { bytes: *bytes, why });
             }
             Action::GrowVolumes { ordinals, bytes } => {
                 for ordinal in ordinals {
