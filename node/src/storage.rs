@@ -25,6 +25,7 @@ mod family;
 mod flusher;
 mod high_water;
 mod journal;
+mod layout;
 mod log_entry;
 mod log_reader;
 mod log_store;

@@ -48,15 +48,17 @@ pub(crate) struct HighWater {
     file: File,
 }
 
+/// Makes the file of a directory, unless it is there.
+pub(crate) fn create(dir: &Path) -> io::Result<()> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    options.open(path(dir)).map(drop)
+}
+
 impl HighWater {
     /// Opens the file of a directory, and reads the number in it; none if it is new.
     pub(crate) fn open(dir: &Path) -> Result<(Self, Option<Group>), HighWaterError> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path(dir))?;
+        let file = File::options().read(true).write(true).open(path(dir))?;
         let mut bytes = [0; BYTES];
         let group = match file.metadata()?.len() {
             0 => None,
@@ -98,6 +100,7 @@ mod tests {
     #[test]
     fn the_number_is_there_again_and_damage_is_detected() {
         let dir = tempfile::tempdir().unwrap();
+        create(dir.path()).unwrap();
         let (file, found) = HighWater::open(dir.path()).unwrap();
         assert_eq!(found, None);
         file.reached(Group(7)).unwrap();

@@ -10,15 +10,17 @@
 //!
 //! Invariants: a group that was synced is found again when opening, or opening fails; one that was
 //! not is found whole or not at all, and then nothing after it either; a group is applied to the
-//! database in the order in which it was written. Nothing is appended behind an end that was found:
-//! each opening begins a segment, so what a crash left behind an end is never taken for more.
+//! database in the order in which it was written. What was found is durable before anything is appended,
+//! whatever became of the syncs of those who wrote it: the database has it in files by then. Nothing is
+//! appended behind an end that was found: each opening begins a segment, so what a crash left behind an
+//! end is never taken for more.
 
 mod frame;
 mod replay;
 mod segment;
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -70,6 +72,34 @@ pub(crate) enum JournalError {
         /// The last group that the database has.
         database: u64,
     },
+    /// There are no segments at all.
+    #[error(
+        "{path} has no segment, and the database ends at group {database}: its files were deleted or lost"
+    )]
+    Gone {
+        /// The directory.
+        path: PathBuf,
+        /// The last group that the database has.
+        database: u64,
+    },
+}
+
+/// What the journal's groups are applied to when it is opened.
+pub(crate) trait Database {
+    /// Why it could not be brought up to date.
+    type Error: From<JournalError>;
+
+    /// Takes the changes of the next group.
+    ///
+    /// # Errors
+    /// If it refuses.
+    fn apply(&mut self, group: Group, ops: &[Op]) -> Result<(), Self::Error>;
+
+    /// Makes all that was applied durable, without the journal.
+    ///
+    /// # Errors
+    /// If the device refuses.
+    fn flush(&mut self) -> Result<(), Self::Error>;
 }
 
 /// How large segments are.
@@ -103,33 +133,33 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in a directory. `flushed` is the last group that the database
-    /// has by itself; `apply` is given those after it, in order. `acknowledged` must be among them.
+    /// Opens the journal in a directory, or begins it in an empty one, whose entry must be durable.
+    /// `flushed` is the last group that the database has by itself; it is given those after it, in order.
+    /// `acknowledged` must be among them.
     ///
     /// # Errors
-    /// Where it cannot be read or `apply` fails; it is left as it was found.
-    pub(crate) fn open<E: From<JournalError>>(
+    /// Where it cannot be read, or the database refuses; it is left as it was found.
+    pub(crate) fn open<D: Database>(
         dir: &Path,
         flushed: Group,
         acknowledged: Group,
-        apply: impl FnMut(Group, &[Op]) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        Self::open_with(dir, flushed, acknowledged, Limits::default(), apply)
+        database: &mut D,
+    ) -> Result<Self, D::Error> {
+        Self::open_with(dir, flushed, acknowledged, Limits::default(), database)
     }
 
-    fn open_with<E: From<JournalError>>(
+    fn open_with<D: Database>(
         dir: &Path,
         flushed: Group,
         acknowledged: Group,
         limits: Limits,
-        apply: impl FnMut(Group, &[Op]) -> Result<(), E>,
-    ) -> Result<Self, E> {
+        database: &mut D,
+    ) -> Result<Self, D::Error> {
         let failed = |source| JournalError::Io {
             path: dir.to_owned(),
             source,
         };
-        fs::create_dir_all(dir).map_err(failed)?;
-        let found = replay::replay(dir, flushed, apply)?;
+        let found = replay::replay(dir, flushed, |group, ops| database.apply(group, ops))?;
         let last = found.last.max(flushed);
         if acknowledged > last {
             return Err(JournalError::Lost {
@@ -139,9 +169,20 @@ impl Journal {
             }
             .into());
         }
+        // Each group has come to the database through a segment.
+        if found.segments.is_empty() && flushed > Group::default() {
+            return Err(JournalError::Gone {
+                path: dir.to_owned(),
+                database: flushed.0,
+            }
+            .into());
+        }
+        if last > flushed {
+            database.flush()?;
+        }
         let generation = found.newest.next();
         let active = Segment::begin(dir, generation, last, limits.step_bytes).map_err(failed)?;
-        Ok(Self {
+        let mut journal = Self {
             dir: dir.to_owned(),
             limits,
             active,
@@ -149,7 +190,9 @@ impl Journal {
             written: last,
             durable: last,
             buffer: Vec::new(),
-        })
+        };
+        journal.release().map_err(failed)?;
+        Ok(journal)
     }
 
     /// Writes the next group: it survives the death of this process, and of the machine once it is
@@ -184,11 +227,6 @@ impl Journal {
     /// True if it is time for another segment.
     pub(crate) const fn is_full(&self) -> bool {
         self.active.length() >= self.limits.segment_bytes
-    }
-
-    /// True if there are segments that could be reused if the database had all that is in them.
-    pub(crate) const fn has_old(&self) -> bool {
-        !self.old.is_empty()
     }
 
     /// Goes on in another segment.

@@ -4,7 +4,6 @@
 //! nothing is repaired or cut off to make opening possible.
 
 use std::{
-    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,8 +15,9 @@ use super::{
     corrupt::Damage,
     engine::{Engine, EngineError},
     family::Family,
-    high_water::{self, HighWater},
-    journal::{Journal, JournalError},
+    high_water::{self, Group, HighWater},
+    journal::{Database, Journal, JournalError},
+    layout::{self, refused},
     meta_record,
     op::Op,
     records::{ReadError, Records},
@@ -28,15 +28,6 @@ use super::{
 /// The layout of all of it: column families, keys, journal. A node opens only this one. Layout 1 had
 /// RocksDB's log instead of a journal, layout 2 segments without a salt.
 const FORMAT: u32 = 3;
-/// Held by the process that uses the directory.
-const LOCK_FILE: &str = "lock";
-/// Where the database is.
-const DATABASE_DIR: &str = "db";
-/// Where the journal is.
-const JOURNAL_DIR: &str = "journal";
-/// Where table files are written before the database adopts them. Emptied when opening.
-const SCRATCH_DIR: &str = "scratch";
-
 /// The storage could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -114,23 +105,9 @@ impl Storage {
     /// # Errors
     /// See [`OpenError`]. Nothing is repaired or cut off to avoid one.
     pub fn open(dir: &Path) -> Result<Self, OpenError> {
-        let io_error = |path: &Path| {
-            let path = path.to_path_buf();
-            move |source| OpenError::Io { path, source }
-        };
-        fs::create_dir_all(dir).map_err(io_error(dir))?;
-        let lock = lock(dir)?;
-        let scratch = dir.join(SCRATCH_DIR);
-        match fs::remove_dir_all(&scratch) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error(&scratch)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
-        fs::create_dir(&scratch).map_err(io_error(&scratch))?;
-
-        let path = dir.join(DATABASE_DIR);
-        let engine = Engine::open(&path, lock).map_err(|source| {
+        let layout = layout::make(dir)?;
+        let path = layout.database.clone();
+        let engine = Engine::open(&path, layout.lock).map_err(|source| {
             let path = path.clone();
             if source.is_corruption() {
                 let source = Box::new(source);
@@ -143,8 +120,7 @@ impl Storage {
             engine: Arc::new(engine),
             damage: Damage::new(&path),
         };
-        sync_dir(dir).map_err(io_error(dir))?;
-        let (journal, high_water) = replay(&records, dir, &path)?;
+        let (journal, high_water) = replay(&records, dir, &layout.journal, &path)?;
         let stats = Arc::new(StorageStats::default());
         let writer = Writer::start(
             Arc::clone(&records.engine),
@@ -152,14 +128,14 @@ impl Storage {
             high_water,
             journal,
         )
-        .map_err(io_error(dir))?;
+        .map_err(refused(dir))?;
         let claims = Claims::default();
         let shared = Shared {
             writer,
             records,
             stats,
             claims,
-            scratch,
+            scratch: layout.scratch,
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -167,54 +143,54 @@ impl Storage {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, OpenError> {
-    let path = dir.join(LOCK_FILE);
-    let failed = |source| OpenError::Io {
-        path: path.clone(),
-        source,
-    };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            path: dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+/// The database, while the journal is replayed into it.
+struct Replaying<'a> {
+    engine: &'a Engine,
+    path: &'a Path,
+}
+
+impl Replaying<'_> {
+    fn failed(&self, source: EngineError) -> OpenError {
+        OpenError::Engine {
+            path: self.path.to_path_buf(),
+            source,
+        }
     }
 }
 
-/// Makes a new directory itself durable: the engine syncs only what is in its own.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()?;
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+impl Database for Replaying<'_> {
+    type Error = OpenError;
+
+    fn apply(&mut self, group: Group, ops: &[Op]) -> Result<(), OpenError> {
+        let applied = self.engine.apply(group, ops.iter());
+        applied.map_err(|source| self.failed(source))
+    }
+
+    fn flush(&mut self) -> Result<(), OpenError> {
+        self.engine.flush().map_err(|source| self.failed(source))
     }
 }
 
 /// Brings the database up to date, and checks that all that was acknowledged is there.
-fn replay(records: &Records, dir: &Path, path: &Path) -> Result<(Journal, HighWater), OpenError> {
-    let engine_error = |source| OpenError::Engine {
-        path: path.to_path_buf(),
-        source,
-    };
-    let is_new = is_new(records, path)?;
+fn replay(
+    records: &Records,
+    dir: &Path,
+    journal: &Path,
+    database: &Path,
+) -> Result<(Journal, HighWater), OpenError> {
+    let is_new = is_new(records, database)?;
     let (high_water, acknowledged) = HighWater::open(dir).map_err(|error| OpenError::Io {
         path: high_water::path(dir),
         source: io::Error::other(error),
     })?;
     let flushed = meta_record::read_group(records)?;
-    let directory = dir.join(JOURNAL_DIR);
     let acknowledged = acknowledged.unwrap_or_default();
-    let mut journal = Journal::open(&directory, flushed, acknowledged, |group, ops| {
-        let applied = records.engine.apply(group, ops.iter());
-        applied.map_err(engine_error)
-    })?;
+    let mut replaying = Replaying {
+        engine: &records.engine,
+        path: database,
+    };
+    let directory = journal;
+    let mut journal = Journal::open(directory, flushed, acknowledged, &mut replaying)?;
     if is_new && meta_record::read(records, meta_record::FORMAT)?.is_none() {
         let key = meta_record::FORMAT.as_bytes();
         let value = meta_record::encode(key, &FORMAT.to_be_bytes());
@@ -222,16 +198,10 @@ fn replay(records: &Records, dir: &Path, path: &Path) -> Result<(Journal, HighWa
         let noted = journal.append(note.iter());
         let group = noted
             .and_then(|group| journal.sync().map(|()| group))
-            .map_err(|source| OpenError::Io {
-                path: directory,
-                source,
-            })?;
-        records
-            .engine
-            .apply(group, note.iter())
-            .map_err(engine_error)?;
+            .map_err(refused(directory))?;
+        replaying.apply(group, &note)?;
         // A version that knows no journal is to find it too.
-        records.engine.flush().map_err(engine_error)?;
+        replaying.flush()?;
     }
     Ok((journal, high_water))
 }
@@ -249,12 +219,12 @@ impl From<JournalError> for OpenError {
                 acknowledged,
                 found,
             },
-            JournalError::Damaged { ref path, .. } | JournalError::Missing { ref path, .. } => {
-                Self::Damaged {
-                    path: path.clone(),
-                    source: Box::new(error),
-                }
-            }
+            JournalError::Damaged { ref path, .. }
+            | JournalError::Missing { ref path, .. }
+            | JournalError::Gone { ref path, .. } => Self::Damaged {
+                path: path.clone(),
+                source: Box::new(error),
+            },
         }
     }
 }

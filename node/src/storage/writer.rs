@@ -185,9 +185,6 @@ struct Writing {
 
 impl Writing {
     fn run(mut self, mut waiting: mpsc::Receiver<Message>) -> Result<(), EngineError> {
-        if self.journal.has_old() {
-            self.failed = self.flusher.begin().err();
-        }
         let mut messages = Vec::with_capacity(QUEUE_REQUESTS);
         while waiting.blocking_recv_many(&mut messages, QUEUE_REQUESTS) > 0 {
             let mut group = Vec::with_capacity(messages.len());

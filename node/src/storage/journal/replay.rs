@@ -6,7 +6,11 @@
 //! Recovery for Consensus-Based Storage", FAST 2018). That the very last of the durable groups are
 //! not there, which nothing after them can tell, is for [`crate::storage::high_water`].
 //!
-//! Invariant: files are only read and synced, except that one which was never begun is taken out.
+//! What is read may be in the page cache alone: pages that the device refused count as clean from then
+//! on, so that a later sync of the file says nothing of them (Rebello et al., "Can Applications Recover
+//! from fsync Failures?", USENIX ATC 2020). Whoever replays therefore has all of it written anew.
+//!
+//! Invariant: files are only read, except that one which was never begun is taken out.
 
 use std::{
     fs::{self, File},
@@ -105,7 +109,8 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> JournalError {
     }
 }
 
-/// Reads all groups after `flushed`, in order.
+/// Reads all groups after `flushed`, in order. What the database has by itself is not looked at, further
+/// than to find where that ends.
 pub(super) fn replay<E: From<JournalError>>(
     dir: &Path,
     flushed: Group,
@@ -121,7 +126,11 @@ pub(super) fn replay<E: From<JournalError>>(
     for file in &files {
         begun.push((*file, begins(dir, *file)?));
     }
-    let mut coming = begun.iter().peekable();
+    let has_all = |(_, begins): &(_, Option<Group>)| begins.is_some_and(|begins| begins <= flushed);
+    let first = begun.iter().rposition(has_all).unwrap_or_default();
+    let (covered, needed) = begun.split_at(first);
+    found.segments.extend(covered.iter().map(|(file, _)| *file));
+    let mut coming = needed.iter().peekable();
     // One is read at a time, because they are large.
     while let Some((file, begins)) = coming.next() {
         let next = coming.peek().map(|(_, next)| *next);
@@ -134,8 +143,8 @@ pub(super) fn replay<E: From<JournalError>>(
             break;
         };
         let this = Content::open(dir, *file)?;
-        if found.segments.is_empty() {
-            if begins > flushed {
+        if begins > flushed {
+            if found.segments.is_empty() {
                 return Err(JournalError::Missing {
                     path: this.path,
                     begins: begins.0,
@@ -143,14 +152,12 @@ pub(super) fn replay<E: From<JournalError>>(
                 }
                 .into());
             }
-        } else if begins != found.last && begins > flushed {
-            return Err(this.damaged(0, begins).into());
+            if begins != found.last {
+                return Err(this.damaged(0, begins).into());
+            }
         }
         found.last = read(&this, begins, next.flatten(), flushed, &mut apply)?;
         found.segments.push(this.generation);
-        // What is read is relied upon from here on, so it must not depend on the page cache.
-        let synced = File::open(&this.path).and_then(|file| file.sync_all());
-        synced.map_err(failed(&this.path))?;
     }
     Ok(found)
 }

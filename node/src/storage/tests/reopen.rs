@@ -217,6 +217,32 @@ async fn what_was_acknowledged_before_a_kill_is_there_and_a_write_cut_short_is_n
     assert_eq!(all(&mut log).await.len(), 10);
 }
 
+/// The device refuses to take the last group. Its pages count as clean all the same, and the node that is
+/// started anew finds it; then power is lost, and with it what the page cache had.
+#[tokio::test]
+async fn what_a_restart_relies_upon_is_there_after_a_loss_of_power() {
+    let dir = ten_entries().await;
+    let bytes = fs::read(active(dir.path())).unwrap();
+    let refused = frames(&bytes).pop().unwrap();
+    let storage = open(dir.path());
+    let mut log = storage.log_store(SHARD).await.unwrap();
+    assert_eq!(all(&mut log).await.len(), 10);
+    append(&mut log, vec![blank(1, 10)]).await;
+
+    let lost = killed(dir.path());
+    for file in fs::read_dir(lost.path().join("journal")).unwrap() {
+        let path = file.unwrap().path();
+        let mut content = fs::read(&path).unwrap();
+        if content.get(refused.clone()) == Some(&bytes[refused.clone()]) {
+            content[refused.clone()].fill(0);
+            fs::write(&path, content).unwrap();
+        }
+    }
+    let storage = open(lost.path());
+    let mut log = storage.log_store(SHARD).await.unwrap();
+    assert_eq!(all(&mut log).await.len(), 11);
+}
+
 #[tokio::test]
 async fn any_changed_byte_of_the_journal_is_noticed() {
     let dir = ten_entries().await;
