@@ -13,7 +13,7 @@ use openraft::{
     storage::{RaftLogReader as _, RaftLogStorage as _},
 };
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,8 +47,14 @@ pub struct Custody {
     storage: Arc<Storage>,
     router: Arc<Router>,
     stop: CancellationToken,
-    /// Ends what looks after each replica.
-    tending: Mutex<BTreeMap<ShardId, CancellationToken>>,
+    /// What looks after each replica.
+    tending: Mutex<BTreeMap<ShardId, Tending>>,
+}
+
+/// The task that looks after a replica.
+struct Tending {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
 }
 
 impl Custody {
@@ -152,7 +158,7 @@ impl Custody {
         for replica in self.router.replicas().unwrap_or_default() {
             if !placed.contains(&replica.shard) {
                 self.close(replica).await;
-            } else if let Some(why) = replica.stopped() {
+            } else if let Some(why) = replica.stopped().or_else(|| self.untended(replica.shard)) {
                 self.give_up(replica, &why).await;
             }
         }
@@ -174,14 +180,24 @@ impl Custody {
 
     fn stop_tending(&self, shard: ShardId) {
         if let Some(tending) = self.tending.lock().remove(&shard) {
-            tending.cancel();
+            tending.stop.cancel();
         }
     }
 
     fn tend(&self, replica: Arc<Replica>) {
         let one = self.stop.child_token();
-        self.tending.lock().insert(replica.shard, one.clone());
-        tokio::spawn(tend::tend(replica, Arc::clone(&self.router), one));
+        let shard = replica.shard;
+        let task = tokio::spawn(tend::tend(replica, Arc::clone(&self.router), one.clone()));
+        self.tending
+            .lock()
+            .insert(shard, Tending { stop: one, task });
+    }
+
+    /// Says so if nothing looks after a replica any more, although it should.
+    fn untended(&self, shard: ShardId) -> Option<String> {
+        let tending = self.tending.lock();
+        let ended = tending.get(&shard)?.task.is_finished() && !self.stop.is_cancelled();
+        ended.then(|| "what looks after it has ended".to_owned())
     }
 
     /// None if it cannot be opened, its records being damaged: that must not keep the others from

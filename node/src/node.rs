@@ -35,7 +35,10 @@ use crate::{
     storage::Storage,
 };
 
+mod component;
 pub mod handover;
+
+use component::{component, what_ended};
 
 /// How long an orderly stop may take before what is left is dropped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
@@ -91,26 +94,26 @@ async fn serve(
         }
     }
     let tending = CancellationToken::new();
-    let router = start(config, &identity, &storage, &tending).await;
+    let (router, mut components) = start(config, &identity, &storage, &tending).await;
     entry.open(Arc::clone(&router));
     describe_self(config, &identity, &router, &tending);
     let failure = tokio::select! {
         () = stop.cancelled() => None,
         ended = tasks.join_next() => ended,
+        ended = components.join_next() => ended,
     };
     tracing::info!("stopping");
-    if timeout(STOP_TIMEOUT, halt(&router, &doors, &tending, tasks))
-        .await
-        .is_err()
+    if timeout(
+        STOP_TIMEOUT,
+        halt(&router, &doors, &tending, tasks, components),
+    )
+    .await
+    .is_err()
     {
         tracing::warn!("not everything stopped in time");
     }
     match failure {
-        Some(ended) => Err(match ended {
-            Ok(Err(error)) => error.context("a listener failed"),
-            Ok(Ok(())) => anyhow::anyhow!("a listener ended"),
-            Err(error) => anyhow::Error::new(error).context("a listener failed"),
-        }),
+        Some(ended) => Err(what_ended(ended)),
         None => Ok(()),
     }
 }
@@ -120,12 +123,14 @@ async fn halt(
     doors: &CancellationToken,
     tending: &CancellationToken,
     mut tasks: JoinSet<anyhow::Result<()>>,
+    mut components: JoinSet<anyhow::Result<()>>,
 ) {
     let replicas = router.replicas().unwrap_or_default();
     handover::hand_over(&replicas, None).await;
     doors.cancel();
     while tasks.join_next().await.is_some() {}
     tending.cancel();
+    while components.join_next().await.is_some() {}
     for replica in router.replicas().unwrap_or_default() {
         if let Err(error) = replica.raft.shutdown().await {
             tracing::warn!(shard = %replica.shard, %error, "the replica did not stop cleanly");
@@ -241,7 +246,7 @@ async fn start(
     identity: &Identity,
     storage: &Arc<Storage>,
     stop: &CancellationToken,
-) -> Arc<Router> {
+) -> (Arc<Router>, JoinSet<anyhow::Result<()>>) {
     let directory = Arc::new(Directory::new(identity.node, identity.plan.clone()));
     let peers = Arc::new(Peers::new(
         identity.cluster,
@@ -258,15 +263,15 @@ async fn start(
         stop.clone(),
     );
     custody.open_all().await;
-    tokio::spawn(custody.run());
-    tokio::spawn(follow::follow(Arc::clone(&router), stop.clone()));
-    tokio::spawn(chase::chase(Arc::clone(&router), stop.clone()));
-    tokio::spawn(placement::drive(
-        Arc::clone(&router),
-        config.replace_lost_after,
-        stop.clone(),
-    ));
-    router
+    let mut components = JoinSet::new();
+    components.spawn(component("the custody of replicas", custody.run()));
+    let following = follow::follow(Arc::clone(&router), stop.clone());
+    components.spawn(component("the follower of the tables", following));
+    let chasing = chase::chase(Arc::clone(&router), stop.clone());
+    components.spawn(component("the search for deadlocks", chasing));
+    let driving = placement::drive(Arc::clone(&router), config.replace_lost_after, stop.clone());
+    components.spawn(component("the driver of the placement", driving));
+    (router, components)
 }
 
 /// Pause before the meta shard is asked again.

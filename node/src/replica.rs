@@ -182,10 +182,13 @@ impl Replica {
         caught_up
     }
 
-    /// Why Raft has given this replica up, if it has: it neither votes nor serves, and only opening it
-    /// anew helps.
+    /// Why this replica is of no use, if so: Raft has given it up, and it neither votes nor serves, or
+    /// its proposer has ended. Only opening it anew helps.
     #[must_use]
     pub fn stopped(&self) -> Option<String> {
+        if self.proposer.has_ended() {
+            return Some("its proposer has ended".to_owned());
+        }
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let fatal = metrics.running_state.as_ref().err()?;

@@ -169,10 +169,10 @@ impl Storage {
         Arc::clone(&self.shared.stats)
     }
 
-    /// True once a write has failed: nothing is written any more.
+    /// True once a write has failed, or the writer has ended: nothing is written any more.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.shared.stats.read().failures > 0
+        self.shared.stats.read().failures > 0 || self.shared.writer.has_ended()
     }
 
     /// Writes and syncs all that waits, and takes no more writes. To be called after the replicas

@@ -116,6 +116,12 @@ impl Proposer {
         Self { queue }
     }
 
+    /// True once the worker has ended, which it does not while there is a handle: it has panicked.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Proposes a command and waits for its reply, for as long as it is blocked.
     ///
     /// # Errors

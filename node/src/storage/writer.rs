@@ -151,6 +151,11 @@ impl Writer {
         self.write(Vec::new(), Durability::Ordered).await
     }
 
+    /// True once the thread has ended, or takes no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Writes what waits, and takes no more. The thread is to be joined where blocking is allowed.
     pub(crate) async fn stop(&self) -> Option<WriterThread> {
         // An error means that it has stopped already.
