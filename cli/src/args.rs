@@ -37,7 +37,12 @@ pub(crate) struct Args {
     pub(crate) endpoints: Vec<String>,
 
     /// Connect to no other nodes than these, as through a tunnel
-    #[arg(long, global = true, env = "LOCKSTEP_ONLY_ENDPOINTS")]
+    #[arg(
+        long,
+        global = true,
+        env = "LOCKSTEP_ONLY_ENDPOINTS",
+        value_parser = clap::builder::FalseyValueParser::new()
+    )]
     pub(crate) only_endpoints: bool,
 
     /// How results are written; the names of JSON fields are stable

@@ -125,9 +125,11 @@ fn run(args: Args, output: &Output) -> Result<u8, Failure> {
 
 /// Runs what needs the cluster.
 async fn ask(args: Args, output: &Output) -> Result<u8, Failure> {
+    // A comma at the end is no endpoint without a name.
+    let endpoints = args.endpoints.iter().map(|endpoint| endpoint.trim());
     let config = ClientConfig {
         only_endpoints: args.only_endpoints,
-        ..ClientConfig::new(args.endpoints)
+        ..ClientConfig::new(endpoints.filter(|endpoint| !endpoint.is_empty()))
     };
     let client = Client::connect(config).await?;
     match args.action {

@@ -7,12 +7,14 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use figment::{
     Figment,
-    providers::{Env, Format as _, Serialized, Toml},
+    providers::{Format as _, Serialized, Toml},
 };
 
+mod environment;
 mod host;
 mod raw;
 
+pub use environment::Environment;
 pub use host::HostError;
 pub use raw::{Flags, Raw};
 
@@ -157,7 +159,7 @@ fn read(flags: &Flags) -> Result<Raw, ConfigError> {
         figment = figment.merge(Toml::file_exact(file));
     }
     figment
-        .merge(Env::prefixed("LOCKSTEP_").only(raw::KEYS))
+        .merge(Environment::of_process())
         .merge(Serialized::defaults(flags))
         .extract()
         .map_err(|error| ConfigError::Unreadable(Box::new(error)))

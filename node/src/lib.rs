@@ -19,6 +19,7 @@ pub mod follow;
 pub mod formation;
 pub mod http;
 pub mod identity;
+pub mod log_filter;
 pub mod metrics;
 pub mod node;
 pub mod peer;
@@ -33,6 +34,7 @@ pub mod request;
 )]
 pub mod router;
 pub mod shard_state;
+pub mod signals;
 pub mod status;
 pub mod storage;
 pub mod throttle;

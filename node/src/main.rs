@@ -6,16 +6,20 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use lockstep_node::{
     config::{self, Flags, LogFormat},
+    log_filter::Thinned,
     recover::Asked,
+    signals,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    signal::unix::{SignalKind, signal},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::FilterExt as _, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Requests are many small allocations on one thread that are freed on another, which is what the
 /// system's allocator is slowest at.
@@ -72,26 +76,24 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     let config = config::load(flags)?;
     let filter = EnvFilter::try_new(&config.log)
         .with_context(|| format!("log: {:?} is no tracing filter", config.log))?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match config.log_format {
+    let filter = filter.and(Thinned::default());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log_format {
         LogFormat::Text => lines
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
-        LogFormat::Json => lines.json().init(),
-    }
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => lines.json().with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).init();
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let cancel = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancel.cancel();
-    });
+    for variable in config::Environment::of_process().unknown() {
+        tracing::warn!(
+            variable,
+            "this is no setting of a node, and sets nothing: is it misspelt?"
+        );
+    }
+    signals::stop_on_signals(&stop)?;
     lockstep_node::node::run(config, stop).await
 }
 
