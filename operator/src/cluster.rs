@@ -49,6 +49,11 @@ const AFTER_ACTION: Duration = Duration::from_millis(500);
 const WHILE_WAITING: Duration = Duration::from_secs(2);
 /// While something is refused: it is named, and may have gone away by itself.
 const WHILE_REFUSED: Duration = Duration::from_secs(5);
+/// After so many reconciles with the same step the pause is doubled.
+const OFTEN: u32 = 10;
+/// The longest pause while something is waited for or refused: one cluster that is stuck, or silent, must not
+/// take much from the others.
+const WHILE_STUCK: Duration = Duration::from_secs(30);
 /// While an object is missing that the cluster can be kept without.
 const WHILE_MISSING: Duration = Duration::from_secs(60);
 /// While all is well: events and the [`crate::sentinel`] say what changes, so this only heals what
@@ -165,7 +170,7 @@ async fn steps(
     };
     write_status(cluster, context, &outcome).await?;
     context.sentinel.watch(
-        this,
+        this.clone(),
         Watched::new(
             valid.name.clone(),
             seen.doors,
@@ -176,7 +181,8 @@ async fn steps(
     if let Some(failure) = done.failure {
         return Err(ReconcileError::Failed(failure));
     }
-    let pause = pause(&plan.step);
+    let again = context.memory.repeated(&this, plan.step.reason());
+    let pause = pause(&plan.step, again);
     Ok(Requeue::requeue(if done.missing.is_empty() {
         pause
     } else {
@@ -249,14 +255,18 @@ struct Done {
     failure: Option<String>,
 }
 
-const fn pause(step: &Step) -> Duration {
-    match step {
+/// How long until the cluster is looked at again, if nothing happens before; `again` is how often the step has
+/// been the same: what does not come about is looked at less and less.
+fn pause(step: &Step, again: u32) -> Duration {
+    let first = match step {
         Step::Act(_) => AFTER_ACTION,
-        Step::Wait(waiting) if waiting.is_final() => WHILE_WELL,
+        Step::Wait(waiting) if waiting.is_final() => return WHILE_WELL,
         Step::Wait(_) => WHILE_WAITING,
-        Step::Refuse(plan::Refusal::Paused) | Step::Done => WHILE_WELL,
+        Step::Refuse(plan::Refusal::Paused) | Step::Done => return WHILE_WELL,
         Step::Refuse(_) => WHILE_REFUSED,
-    }
+    };
+    let factor = 2_u32.saturating_pow((again / OFTEN).min(10));
+    first.saturating_mul(factor).min(WHILE_STUCK.max(first))
 }
 
 /// Applies the objects and carries out the action.
@@ -512,5 +522,25 @@ async fn publish(
         .await
     {
         tracing::warn!(%error, reason, "an event was not published");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        WHILE_REFUSED, WHILE_STUCK, WHILE_WELL, pause,
+        plan::{Refusal, Step},
+    };
+
+    #[test]
+    fn what_stays_stuck_is_looked_at_less_and_less() {
+        let silent = Step::Refuse(Refusal::MembersSilent);
+        assert_eq!(pause(&silent, 0), WHILE_REFUSED);
+        let pauses: Vec<Duration> = (0..200).map(|again| pause(&silent, again)).collect();
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.last(), Some(&WHILE_STUCK));
+        assert_eq!(pause(&Step::Done, 1_000), WHILE_WELL);
     }
 }

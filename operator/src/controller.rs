@@ -10,13 +10,17 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::join_all, stream};
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+};
 use kube::{
     Api, Client, ResourceExt as _,
     core::DeserializeGuard,
     runtime::{
         Controller,
-        controller::{Action as Requeue, Config},
+        controller::{self, Action as Requeue, Config},
         reflector::ObjectRef,
         watcher,
     },
@@ -31,13 +35,20 @@ use crate::{
     },
     context::Context,
     crd::v1alpha1::SyncCluster,
+    health::Health,
 };
 
 /// A cluster, or that it cannot be read.
 type Guarded = DeserializeGuard<SyncCluster>;
 
-/// Clusters that are reconciled at the same time: mostly they wait for answers.
-const CONCURRENCY: u16 = 8;
+/// What claims of all clusters have in common.
+const NODES: &str = "app.kubernetes.io/name=lockstep,app.kubernetes.io/component=node";
+/// Clusters that are reconciled at the same time: mostly they wait for answers, those of a silent one for
+/// seconds, so that many such leave room for the others.
+const CONCURRENCY: u16 = 32;
+/// How long a reconcile may take: leads that are handed over slowly, and then some. It may end anywhere, and
+/// a connection that hangs must not keep a cluster from being kept.
+const LONGEST: Duration = Duration::from_secs(120);
 /// Changes that come in a burst are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// How long a failing cluster waits at first; doubled each time.
@@ -51,6 +62,7 @@ const CHANGES: usize = 256;
 /// the reconciles under way have ended.
 pub async fn run(
     context: Arc<Context>,
+    health: Arc<Health>,
     namespaces: &[String],
     mut changes: mpsc::Receiver<ObjectRef<SyncCluster>>,
     stop: CancellationToken,
@@ -70,6 +82,7 @@ pub async fn run(
     let controllers = scopes.into_iter().map(|scope| {
         control(
             Arc::clone(&context),
+            Arc::clone(&health),
             scope,
             spread.subscribe(),
             stop.clone(),
@@ -93,6 +106,7 @@ where
 
 async fn control(
     context: Arc<Context>,
+    health: Arc<Health>,
     scope: Option<String>,
     changes: broadcast::Receiver<ObjectRef<SyncCluster>>,
     stop: CancellationToken,
@@ -100,6 +114,8 @@ async fn control(
     let client = &context.client;
     let scope = scope.as_deref();
     let ours = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+    // StatefulSets make claims with the labels that select pods.
+    let nodes = watcher::Config::default().labels(NODES);
     let here = scope.map(str::to_owned);
     let changes = stream::unfold(changes, |mut changes| async {
         loop {
@@ -123,15 +139,29 @@ async fn control(
                 .debounce(DEBOUNCE),
         )
         .owns(api::<StatefulSet>(client, scope), ours.clone())
-        .watches(api::<Pod>(client, scope), ours, |pod| {
-            let name = pod.labels().get(INSTANCE_LABEL)?;
-            Some(ObjectRef::new(name).within(&pod.namespace()?))
-        })
+        .owns(api::<Service>(client, scope), ours.clone())
+        .owns(api::<ServiceAccount>(client, scope), ours.clone())
+        .owns(api::<NetworkPolicy>(client, scope), ours.clone())
+        .watches(api::<PersistentVolumeClaim>(client, scope), nodes, instance)
+        .watches(api::<Pod>(client, scope), ours, instance)
         .reconcile_on(changes)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, again, Arc::clone(&context))
-        .for_each(|_| async {})
+        .for_each(|result| {
+            // What a reconcile says is known already.
+            if let Err(controller::Error::QueueError(error)) = result {
+                tracing::warn!(%error, "a watch failed, and is begun anew");
+                health.watch_failed(error.to_string());
+            }
+            async {}
+        })
         .await;
+}
+
+/// The cluster that an object belongs to, by its label.
+fn instance<K: kube::Resource>(object: K) -> Option<ObjectRef<Guarded>> {
+    let name = object.labels().get(INSTANCE_LABEL)?;
+    Some(ObjectRef::new(name).within(&object.namespace()?))
 }
 
 fn guarded(cluster: &ObjectRef<SyncCluster>) -> ObjectRef<Guarded> {
@@ -150,10 +180,18 @@ async fn reconcile(
     let result = match &cluster.0 {
         Ok(read) => {
             let read = Arc::new(read.clone());
-            Box::pin(cluster::reconcile(read, Arc::clone(&context))).await
+            let reconciled = Box::pin(cluster::reconcile(read, Arc::clone(&context)));
+            tokio::time::timeout(LONGEST, reconciled).await
         }
-        Err(unread) => Box::pin(cluster::report_unreadable(unread, &context)).await,
+        Err(unread) => {
+            let reported = Box::pin(cluster::report_unreadable(unread, &context));
+            tokio::time::timeout(LONGEST, reported).await
+        }
     };
+    let result = result.unwrap_or_else(|_| {
+        let why = format!("not done within {} s", LONGEST.as_secs());
+        Err(ReconcileError::Failed(why))
+    });
     let outcome = match &result {
         Ok(_) => {
             context.succeeded(&named(&cluster));

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod context;
 pub mod controller;
 pub mod crd;
+pub mod health;
 pub mod http;
 pub mod lease;
 pub mod members;

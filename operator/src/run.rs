@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     context::{Context, ask_served},
-    controller, http,
+    controller,
+    health::Health,
+    http,
     lease::Election,
     metrics,
     sentinel::Sentinel,
@@ -65,7 +67,8 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     let listener = TcpListener::bind(options.http_listen)
         .await
         .with_context(|| format!("cannot listen on {} for health checks", options.http_listen))?;
-    let server = tokio::spawn(http::serve(listener, stop.clone()));
+    let health = Arc::new(Health::default());
+    let server = tokio::spawn(http::serve(listener, Arc::clone(&health), stop.clone()));
     let config = Config::infer()
         .await
         .context("no Kubernetes API server is configured")?;
@@ -77,7 +80,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     if election.acquire(&stop).await {
         tracing::info!("acting");
         metrics::get().leads(true);
-        let ended = lead(&options, client, &mut election, &stop).await;
+        let ended = lead(&options, client, health, &mut election, &stop).await;
         metrics::get().leads(false);
         ended?;
     }
@@ -90,6 +93,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
 async fn lead(
     options: &Options,
     client: Client,
+    health: Arc<Health>,
     election: &mut Election,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -117,7 +121,13 @@ async fn lead(
         .filter(|name| !name.is_empty())
         .cloned()
         .collect();
-    let mut controlling = Box::pin(controller::run(context, &namespaces, changes, stop.clone()));
+    let mut controlling = Box::pin(controller::run(
+        context,
+        health,
+        &namespaces,
+        changes,
+        stop.clone(),
+    ));
     tokio::select! {
         // Dropping the controller ends what is under way where it is.
         is_held = election.hold(stop) => {

@@ -27,6 +27,8 @@ struct Seen {
     /// By pod: which one does not start, none if there is none, and since when.
     troubled: BTreeMap<Ordinal, (Option<String>, Instant)>,
     refused_growth: Option<(RefusedGrowth, Instant)>,
+    /// The last step, and how often it has been the same before.
+    step: (&'static str, u32),
 }
 
 /// What was seen of clusters.
@@ -118,6 +120,19 @@ impl Memory {
         let (refused, at) = seen.get(cluster)?.refused_growth.as_ref()?;
         let is_young = now.saturating_duration_since(*at) < GROW_AGAIN;
         is_young.then(|| refused.clone())
+    }
+
+    /// How often the cluster's step was this one before, without another in between.
+    pub fn repeated(&self, cluster: &ObjectRef<SyncCluster>, step: &'static str) -> u32 {
+        let mut seen = self.seen.lock();
+        let (last, count) = &mut seen.entry(cluster.clone()).or_default().step;
+        *count = if *last == step {
+            count.saturating_add(1)
+        } else {
+            0
+        };
+        *last = step;
+        *count
     }
 
     /// The cluster is gone.

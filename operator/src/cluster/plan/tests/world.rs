@@ -224,9 +224,7 @@ impl World {
                 }
             }
             Event::ForeignVolume(ordinal) => {
-                // Of one whose node has never answered nobody can tell.
                 if self.everyone_serves()
-                    && self.runs(ordinal)
                     && let Some(claim) = self.claims.get_mut(&ordinal)
                 {
                     claim.disk = None;

@@ -78,7 +78,7 @@ impl World {
     }
 
     /// True if a node of another cluster answers.
-    fn is_foreign(&self, ordinal: u32) -> bool {
+    pub(super) fn is_foreign(&self, ordinal: u32) -> bool {
         let claim = self.claims.get(&ordinal);
         claim.is_some_and(|claim| claim.is_foreign) && self.runs(ordinal)
     }

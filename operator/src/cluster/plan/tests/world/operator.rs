@@ -141,7 +141,9 @@ impl World {
             } => {
                 let claim = &self.claims[ordinal];
                 assert_eq!(claim.uid.to_string(), *claim_uid);
-                assert!(!claim.is_foreign, "another cluster's data is deleted");
+                // Of one whose node does not answer nobody can tell.
+                let is_told = self.is_foreign(*ordinal);
+                assert!(!is_told, "another cluster's data is deleted");
                 if let Some((id, member)) =
                     claim.disk.and_then(|id| Some((id, self.members.get(&id)?)))
                 {
