@@ -6,8 +6,8 @@
 use std::fmt;
 
 use lockstep_model::{
-    Command, Mode, NodeId, SessionId, ShardId,
-    command::{LockSpec, RequestId},
+    Command, LockCommand, Mode, NodeId, SessionCommand, SessionId, ShardId,
+    locks::command::LockSpec, request::RequestId,
 };
 use stateright::{Model, Property};
 
@@ -139,7 +139,10 @@ impl Model for Scenario {
             }
             Action::SetClock(shard) => cluster.step_clock(shard),
             Action::ExpireWaits(shard) => {
-                cluster.deliver(self, &Message::new(shard, Command::ExpireWaits));
+                cluster.deliver(
+                    self,
+                    &Message::new(shard, Command::Lock(LockCommand::ExpireWaits)),
+                );
                 true
             }
             Action::Elect(shard, dies) => cluster.elect(shard, dies),
@@ -190,6 +193,43 @@ impl Scenario {
 /// A command in a few words.
 #[must_use]
 pub fn told(command: &Command) -> String {
+    match command {
+        Command::Session(command) => told_of_session(command),
+        Command::Lock(command) => told_of_locks(command),
+        other @ Command::Meta(_) => format!("{other:?}"),
+    }
+}
+
+fn told_of_session(command: &SessionCommand) -> String {
+    match command {
+        SessionCommand::Open { session, .. } => {
+            format!("session {} opens", session.0)
+        }
+        SessionCommand::TouchShard { session, shard } => {
+            format!("session {} is about to use shard {shard}", session.0)
+        }
+        SessionCommand::Attach { session, touch, .. } => format!(
+            "session {} is attached by touch {}",
+            session.0, touch.number
+        ),
+        SessionCommand::Detach { session, touch, .. } => {
+            let (session, last) = (session.0, touch.number);
+            format!("session {session} is detached, last touch {last}")
+        }
+        SessionCommand::ShardReleased { session, shard } => {
+            format!("session {} is released by shard {shard}", session.0)
+        }
+        SessionCommand::End { session, reason } => {
+            format!("session {} ends: {reason:?}", session.0)
+        }
+        other @ (SessionCommand::Resume { .. }
+        | SessionCommand::Checkpoint { .. }
+        | SessionCommand::Revive { .. }
+        | SessionCommand::Revoke { .. }) => format!("{other:?}"),
+    }
+}
+
+fn told_of_locks(command: &LockCommand) -> String {
     let of = |request: &RequestId| format!("session {} #{}", request.session.0, request.serial);
     let lock = |spec: &LockSpec| {
         let mode = match spec.mode {
@@ -201,21 +241,25 @@ pub fn told(command: &Command) -> String {
         format!("{} {mode}", spec.name)
     };
     match command {
-        Command::Acquire { request, locks, .. } => {
+        LockCommand::Acquire { request, locks, .. } => {
             let locks: Vec<String> = locks.iter().map(lock).collect();
             format!("{} takes {}", of(request), locks.join(", "))
         }
-        Command::Release {
+        LockCommand::Release {
             request,
             name,
             token,
         } => format!("{} gives back {name} ({token})", of(request)),
-        Command::Upgrade { request, name, .. } => format!("{} upgrades {name}", of(request)),
-        Command::Downgrade { request, name, .. } => format!("{} downgrades {name}", of(request)),
-        Command::CancelWait { session, serial } => {
+        LockCommand::Upgrade { request, name, .. } => {
+            format!("{} upgrades {name}", of(request))
+        }
+        LockCommand::Downgrade { request, name, .. } => {
+            format!("{} downgrades {name}", of(request))
+        }
+        LockCommand::CancelWait { session, serial } => {
             format!("session {} #{serial} is cancelled", session.0)
         }
-        Command::AbortWait {
+        LockCommand::AbortWait {
             session,
             serial,
             epoch,
@@ -225,32 +269,9 @@ pub fn told(command: &Command) -> String {
             let session = session.0;
             format!("session {session} #{serial} gives way: wait {epoch}, circle of {waits}")
         }
-        Command::OpenSession { session, .. } => format!("session {} opens", session.0),
-        Command::TouchShard { session, shard } => {
-            format!("session {} is about to use shard {shard}", session.0)
-        }
-        Command::AttachSession { session, touch, .. } => format!(
-            "session {} is attached by touch {}",
-            session.0, touch.number
-        ),
-        Command::DetachSession { session, touch, .. } => {
-            let (session, last) = (session.0, touch.number);
-            format!("session {session} is detached, last touch {last}")
-        }
-        Command::ShardReleased { session, shard } => {
-            format!("session {} is released by shard {shard}", session.0)
-        }
-        Command::EndSession { session, reason } => {
-            format!("session {} ends: {reason:?}", session.0)
-        }
-        other @ (Command::ResumeSession { .. }
-        | Command::CheckpointSessions { .. }
-        | Command::ReviveSession { .. }
-        | Command::RevokeSession { .. }
-        | Command::Proclaim { .. }
-        | Command::UndoAcquire { .. }
-        | Command::ExpireWaits
-        | Command::RaiseTokens { .. }
-        | Command::Meta(_)) => format!("{other:?}"),
+        other @ (LockCommand::Proclaim { .. }
+        | LockCommand::UndoAcquire { .. }
+        | LockCommand::ExpireWaits
+        | LockCommand::RaiseTokens { .. }) => format!("{other:?}"),
     }
 }

@@ -6,10 +6,11 @@
 pub mod chase;
 
 use lockstep_model::{
-    Answer, Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Outcome, Query,
-    Refusal, Reply, Serial, SessionId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
-    command::{AckedRanges, RequestId},
-    query::HolderView,
+    Answer, Applied, Batch, Command, Effect, FencingToken, LockAnswer, LockCommand, LockName,
+    LockQuery, Machine, Outcome, Query, Refusal, Reply, Serial, SessionCommand, SessionId,
+    SessionRefusal, ShardTime, Timestamp, TouchNumber, WaitEpoch,
+    locks::query::HolderView,
+    request::{AckedRanges, RequestId},
 };
 
 use crate::{property, replica::party, scenario::name};
@@ -77,36 +78,46 @@ const SERIALS: u64 = 1_000;
 pub fn apply(machine: &mut Machine, command: &Command, at: At, bug: Option<Bug>) -> Applied {
     let sound = command.clone();
     match (bug, command) {
-        (Some(Bug::RepeatsAcquire), Command::Acquire { .. }) => repeat(machine, sound, at),
+        (Some(Bug::RepeatsAcquire), Command::Lock(LockCommand::Acquire { .. })) => {
+            repeat(machine, sound, at)
+        }
         (Some(Bug::RepeatsAcquire), _) => with_old_serials(run(machine, sound, at)),
-        (Some(Bug::ReleasesAnyToken), Command::Release { .. }) => release(machine, sound, at),
-        (Some(Bug::UpgradesAtOnce), Command::Upgrade { name, token, .. }) => {
+        (Some(Bug::ReleasesAnyToken), Command::Lock(LockCommand::Release { .. })) => {
+            release(machine, sound, at)
+        }
+        (Some(Bug::UpgradesAtOnce), Command::Lock(LockCommand::Upgrade { name, token, .. })) => {
             drop_others(machine, name, *token, at);
             run(machine, sound, at)
         }
-        (Some(Bug::ForgetsUnknownEnds), Command::DetachSession { session, .. }) => {
+        (
+            Some(Bug::ForgetsUnknownEnds),
+            Command::Session(SessionCommand::Detach { session, .. }),
+        ) => {
             if is_unknown(machine, *session, at) {
                 done(Reply::Done)
             } else {
                 run(machine, sound, at)
             }
         }
-        (Some(Bug::IgnoresFloor), Command::AttachSession { .. }) => {
+        (Some(Bug::IgnoresFloor), Command::Session(SessionCommand::Attach { .. })) => {
             run(machine, with_touch(sound, u64::MAX), at)
         }
-        (Some(Bug::KeepsFloor), Command::DetachSession { .. }) => {
+        (Some(Bug::KeepsFloor), Command::Session(SessionCommand::Detach { .. })) => {
             run(machine, with_touch(sound, 0), at)
         }
-        (Some(Bug::AbortsAnyWait), Command::AbortWait { session, cycle, .. }) => {
+        (
+            Some(Bug::AbortsAnyWait),
+            Command::Lock(LockCommand::AbortWait { session, cycle, .. }),
+        ) => {
             let Some((serial, epoch)) = present_wait(machine, *session) else {
                 return run(machine, sound, at);
             };
-            let abort = Command::AbortWait {
+            let abort = Command::Lock(LockCommand::AbortWait {
                 session: *session,
                 serial,
                 epoch,
                 cycle: cycle.clone(),
-            };
+            });
             run(machine, abort, at)
         }
         (
@@ -131,8 +142,8 @@ pub fn apply(machine: &mut Machine, command: &Command, at: At, bug: Option<Bug>)
 }
 
 fn with_touch(mut command: Command, number: u64) -> Command {
-    if let Command::AttachSession { touch, .. } | Command::DetachSession { touch, .. } =
-        &mut command
+    if let Command::Session(SessionCommand::Attach { touch, .. })
+    | Command::Session(SessionCommand::Detach { touch, .. }) = &mut command
     {
         touch.number = TouchNumber(number);
     }
@@ -157,7 +168,7 @@ fn repeat(machine: &mut Machine, mut command: Command, at: At) -> Applied {
         Machine::Data(shard) => shard.revision().0,
         Machine::Meta(_) => 0,
     };
-    if let Command::Acquire { request, .. } = &mut command {
+    if let Command::Lock(LockCommand::Acquire { request, .. }) = &mut command {
         request.serial.0 += SERIALS * (changes + 1);
     }
     with_old_serials(run(machine, command, at))
@@ -174,7 +185,7 @@ fn with_old_serials(mut applied: Applied) -> Applied {
 
 /// The first holder, whoever that is, gives the lock back.
 fn release(machine: &mut Machine, sound: Command, at: At) -> Applied {
-    if let Command::Release { name, .. } = &sound
+    if let Command::Lock(LockCommand::Release { name, .. }) = &sound
         && let Some(holder) = holders(machine, name).first()
     {
         return run(machine, release_of(name.clone(), holder), at);
@@ -192,7 +203,9 @@ fn drop_others(machine: &mut Machine, name: &LockName, token: FencingToken, at: 
 
 fn holders(machine: &Machine, name: &LockName) -> Vec<HolderView> {
     let name = name.clone();
-    let Answer::Lock(lock) = machine.query(&Query::Lock { name }) else {
+    let Answer::Lock(LockAnswer::Lock(lock)) =
+        machine.query(&Query::Lock(LockQuery::Lock { name }))
+    else {
         return Vec::new();
     };
     lock.holders
@@ -200,11 +213,11 @@ fn holders(machine: &Machine, name: &LockName) -> Vec<HolderView> {
 
 /// A release in a holder's name, of which nothing is kept.
 const fn release_of(name: LockName, holder: &HolderView) -> Command {
-    Command::Release {
+    Command::Lock(LockCommand::Release {
         request: of(holder.session),
         name,
         token: holder.token,
-    }
+    })
 }
 
 const fn of(session: SessionId) -> RequestId {
@@ -218,21 +231,23 @@ const fn of(session: SessionId) -> RequestId {
 
 /// True if a shard knows neither the session nor its end.
 pub fn is_unknown(machine: &Machine, session: SessionId, at: At) -> bool {
-    let probe = Command::Release {
+    let probe = Command::Lock(LockCommand::Release {
         request: of(session),
         name: name("probe"),
         token: FencingToken(0),
-    };
+    });
     let applied = run(&mut machine.clone(), probe, at);
     applied.outcomes.first()
-        == Some(&Outcome::Done(Reply::Refused(Refusal::NotAttached {
-            session,
-        })))
+        == Some(&Outcome::Done(Reply::Refused(Refusal::Session(
+            SessionRefusal::NotAttached { session },
+        ))))
 }
 
 fn present_wait(machine: &Machine, session: SessionId) -> Option<(Serial, WaitEpoch)> {
     let parties = vec![party(session)];
-    let Answer::Waits(waits) = machine.query(&Query::Waits { parties }) else {
+    let Answer::Lock(LockAnswer::Waits(waits)) =
+        machine.query(&Query::Lock(LockQuery::Waits { parties }))
+    else {
         return None;
     };
     let wait = &waits.first()?.wait;

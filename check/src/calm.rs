@@ -2,7 +2,7 @@
 //!
 //! Invariant: it goes on by the same steps as ever; only their order is chosen.
 
-use lockstep_model::{Command, NodeId, SessionId};
+use lockstep_model::{Command, NodeId, SessionCommand, SessionId};
 
 use crate::{
     chaser::{Answerer, Chaser},
@@ -50,10 +50,18 @@ impl Cluster {
 
     /// Every home tells the shards of its ended sessions, and hears from them.
     fn release_ended(&mut self, scenario: &Scenario) {
-        let detaches =
-            |message: &&Message| matches!(*message.command, Command::DetachSession { .. });
-        let released =
-            |message: &&Message| matches!(*message.command, Command::ShardReleased { .. });
+        let detaches = |message: &&Message| {
+            matches!(
+                *message.command,
+                Command::Session(SessionCommand::Detach { .. })
+            )
+        };
+        let released = |message: &&Message| {
+            matches!(
+                *message.command,
+                Command::Session(SessionCommand::ShardReleased { .. })
+            )
+        };
         let due: Vec<Message> = self.sent.iter().filter(detaches).cloned().collect();
         self.deliver_all(scenario, &due);
         let due: Vec<Message> = self.sent.iter().filter(released).cloned().collect();

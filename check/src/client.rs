@@ -11,8 +11,11 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Mode, Refusal, Reply, Serial, SessionId, Value,
-    command::{AckedRanges, EndReason, LockSpec, RequestId, Wait},
+    Command, FencingToken, LockCommand, LockName, LockRefusal, LockReply, MetaReply, Mode, Refusal,
+    Reply, Serial, SessionCommand, SessionId, SessionRefusal, SessionReply, Value,
+    locks::command::LockSpec,
+    request::{AckedRanges, RequestId, Wait},
+    session::EndReason,
 };
 
 use crate::replica::owner;
@@ -160,48 +163,51 @@ impl Client {
         let (name, command) = match step {
             Step::Acquire(locks, wait) => {
                 let name = locks.first()?.name.clone();
-                let command = Command::Acquire {
+                let command = Command::Lock(LockCommand::Acquire {
                     request,
                     owner: owner(),
                     locks,
                     wait,
                     value: Value::EMPTY,
-                };
+                });
                 (name, command)
             }
             Step::Release(name) => {
                 let token = self.holds.remove(&name)?.token;
-                let command = Command::Release {
+                let command = Command::Lock(LockCommand::Release {
                     request,
                     name: name.clone(),
                     token,
-                };
+                });
                 (name, command)
             }
             Step::Upgrade(name) => {
                 let token = self.holds.get(&name)?.token;
-                let command = Command::Upgrade {
+                let command = Command::Lock(LockCommand::Upgrade {
                     request,
                     name: name.clone(),
                     token,
                     wait: Wait::Forever,
-                };
+                });
                 (name, command)
             }
             Step::Downgrade(name) => {
                 let belief = self.holds.get_mut(&name)?;
                 belief.mode = Mode::Shared;
-                let command = Command::Downgrade {
+                let command = Command::Lock(LockCommand::Downgrade {
                     request,
                     name: name.clone(),
                     token: belief.token,
-                };
+                });
                 (name, command)
             }
             Step::Close => {
                 self.gone();
                 let reason = EndReason::Closed;
-                return Some(Request::Home(Command::EndSession { session, reason }));
+                return Some(Request::Home(Command::Session(SessionCommand::End {
+                    session,
+                    reason,
+                })));
             }
         };
         self.serial = serial;
@@ -217,7 +223,7 @@ impl Client {
     pub fn learn(&mut self, reply: &Reply) -> bool {
         self.asked = None;
         match reply {
-            Reply::Granted(grants) => {
+            Reply::Lock(LockReply::Granted(grants)) => {
                 for grant in grants {
                     let belief = Belief {
                         mode: grant.mode,
@@ -227,20 +233,25 @@ impl Client {
                 }
                 self.step += 1;
             }
-            Reply::Released { .. } | Reply::Downgraded { .. } => match self.mood {
-                Mood::Goes => self.step += 1,
-                Mood::BacksOff | Mood::Waits | Mood::Gone => {}
-            },
-            Reply::Refused(Refusal::SessionEnded { .. } | Refusal::NoSession { .. }) => self.gone(),
-            Reply::Refused(Refusal::StaleToken { .. }) => return true,
+            Reply::Lock(LockReply::Released { .. }) | Reply::Lock(LockReply::Downgraded { .. }) => {
+                match self.mood {
+                    Mood::Goes => self.step += 1,
+                    Mood::BacksOff | Mood::Waits | Mood::Gone => {}
+                }
+            }
+            Reply::Refused(
+                Refusal::Session(SessionRefusal::SessionEnded { .. })
+                | Refusal::Session(SessionRefusal::NoSession { .. }),
+            ) => self.gone(),
+            Reply::Refused(Refusal::Lock(LockRefusal::StaleToken { .. })) => return true,
             // The others are reasons why it cannot have it, or no answers to what it asks.
             Reply::Refused(_)
             | Reply::Done
-            | Reply::Session { .. }
-            | Reply::Touched { .. }
-            | Reply::Joined { .. }
-            | Reply::Revoked { .. }
-            | Reply::Changed { .. } => self.mood = Mood::BacksOff,
+            | Reply::Session(SessionReply::Opened { .. })
+            | Reply::Session(SessionReply::Touched { .. })
+            | Reply::Meta(MetaReply::Joined { .. })
+            | Reply::Session(SessionReply::Revoked { .. })
+            | Reply::Meta(MetaReply::Changed { .. }) => self.mood = Mood::BacksOff,
         }
         if self.mood == Mood::BacksOff && self.holds.is_empty() && self.tries > 0 {
             self.tries -= 1;

@@ -14,9 +14,9 @@ use std::{
 };
 
 use lockstep_model::{
-    Applied, Command, Effect, Millis, NodeId, Outcome, Refusal, Reply, Serial, SessionId, ShardId,
-    ShardTime, Timestamp,
-    command::RequestId,
+    Applied, Command, Effect, LockCommand, Millis, NodeId, Outcome, Refusal, Reply, Serial,
+    SessionCommand, SessionId, SessionRefusal, SessionReply, ShardId, ShardTime, Timestamp,
+    request::RequestId,
     session::{TOMBSTONE_LIFE, Touch},
 };
 
@@ -99,15 +99,16 @@ impl Cluster {
     /// And for a touch that was recorded [`TOUCHES`] times, since each has a number of its own.
     #[must_use]
     pub fn may_arrive(&self, scenario: &Scenario, message: &Message) -> bool {
-        if let Command::OpenSession { .. } = *message.command {
+        if let Command::Session(SessionCommand::Open { .. }) = *message.command {
             return self.time(scenario, message.to) < BEGIN.plus(TOMBSTONE_LIFE);
         }
-        let Command::TouchShard { session, shard } = *message.command else {
+        let Command::Session(SessionCommand::TouchShard { session, shard }) = *message.command
+        else {
             return true;
         };
         let is_attach = |sent: &&Message| {
             sent.to == shard
-                && matches!(*sent.command, Command::AttachSession { session: of, .. } if of == session)
+                && matches!(*sent.command, Command::Session(SessionCommand::Attach { session: of, .. }) if of == session)
         };
         self.sent.iter().filter(is_attach).count() < TOUCHES
     }
@@ -161,72 +162,89 @@ impl Cluster {
     /// What a command's answer leads to.
     fn go_on(&mut self, scenario: &Scenario, to: ShardId, command: &Command, reply: &Reply) {
         match command {
-            Command::Acquire { request, .. }
-            | Command::Release { request, .. }
-            | Command::Upgrade { request, .. }
-            | Command::Downgrade { request, .. } => {
+            Command::Lock(LockCommand::Acquire { request, .. })
+            | Command::Lock(LockCommand::Release { request, .. })
+            | Command::Lock(LockCommand::Upgrade { request, .. })
+            | Command::Lock(LockCommand::Downgrade { request, .. }) => {
                 let RequestId {
                     session, serial, ..
                 } = *request;
-                if let Reply::Refused(Refusal::NotAttached { .. }) = reply {
+                if let Reply::Refused(Refusal::Session(SessionRefusal::NotAttached { .. })) = reply
+                {
                     self.touch(scenario, session, to);
                 } else {
                     self.answer(scenario, session, serial, reply);
                 }
             }
-            Command::OpenSession { session, .. } => {
-                if matches!(reply, Reply::Session { .. })
-                    && let Some(client) = self.clients.get_mut(session)
-                    && let Some(plan) = scenario.sessions.get(session)
-                {
-                    Arc::make_mut(client).opened();
-                    self.ask_eagerly(scenario, *session, plan);
+            Command::Session(SessionCommand::Open { session, .. }) => {
+                if matches!(reply, Reply::Session(SessionReply::Opened { .. })) {
+                    self.opened(scenario, *session);
                 }
             }
-            Command::TouchShard { session, shard } => {
-                if let Reply::Touched {
+            Command::Session(SessionCommand::TouchShard { session, shard }) => {
+                if let Reply::Session(SessionReply::Touched {
                     touch,
                     priority,
                     opened,
-                } = *reply
+                }) = *reply
                 {
-                    let attach = Command::AttachSession {
+                    let attach = Command::Session(SessionCommand::Attach {
                         session: *session,
                         priority,
                         opened,
                         touch,
-                    };
+                    });
                     self.send(Message::new(*shard, attach));
                 }
             }
-            Command::DetachSession { session, .. } => {
-                if let (Reply::Done, Some(plan)) = (reply, scenario.sessions.get(session)) {
-                    let (session, shard) = (*session, to);
-                    self.send(Message::new(
-                        plan.home,
-                        Command::ShardReleased { session, shard },
-                    ));
+            Command::Session(SessionCommand::Detach { session, .. }) => {
+                if *reply == Reply::Done {
+                    self.released(scenario, *session, to);
                 }
             }
-            Command::AbortWait { cycle, .. } => self.circle_handled(scenario, cycle),
-            Command::AttachSession { session, .. } => {
-                if let Reply::Refused(Refusal::AttachTooOld { .. }) = reply {
+            Command::Lock(LockCommand::AbortWait { cycle, .. }) => {
+                self.circle_handled(scenario, cycle);
+            }
+            Command::Session(SessionCommand::Attach { session, .. }) => {
+                if let Reply::Refused(Refusal::Session(SessionRefusal::AttachTooOld { .. })) = reply
+                {
                     self.touch(scenario, *session, to);
                 }
             }
             // The network repeats what has to be repeated, and nobody waits for their answers.
-            Command::ShardReleased { .. }
-            | Command::EndSession { .. }
-            | Command::CancelWait { .. }
-            | Command::ExpireWaits
-            | Command::ResumeSession { .. }
-            | Command::CheckpointSessions { .. }
-            | Command::ReviveSession { .. }
-            | Command::RevokeSession { .. }
-            | Command::Proclaim { .. }
-            | Command::UndoAcquire { .. }
-            | Command::RaiseTokens { .. }
+            Command::Session(
+                SessionCommand::ShardReleased { .. }
+                | SessionCommand::End { .. }
+                | SessionCommand::Resume { .. }
+                | SessionCommand::Checkpoint { .. }
+                | SessionCommand::Revive { .. }
+                | SessionCommand::Revoke { .. },
+            )
+            | Command::Lock(
+                LockCommand::CancelWait { .. }
+                | LockCommand::ExpireWaits
+                | LockCommand::Proclaim { .. }
+                | LockCommand::UndoAcquire { .. }
+                | LockCommand::RaiseTokens { .. },
+            )
             | Command::Meta(_) => {}
+        }
+    }
+
+    fn opened(&mut self, scenario: &Scenario, session: SessionId) {
+        if let Some(client) = self.clients.get_mut(&session)
+            && let Some(plan) = scenario.sessions.get(&session)
+        {
+            Arc::make_mut(client).opened();
+            self.ask_eagerly(scenario, session, plan);
+        }
+    }
+
+    /// Tells the home that a shard has released a session.
+    fn released(&mut self, scenario: &Scenario, session: SessionId, shard: ShardId) {
+        if let Some(plan) = scenario.sessions.get(&session) {
+            let released = SessionCommand::ShardReleased { session, shard };
+            self.send(Message::new(plan.home, Command::Session(released)));
         }
     }
 
@@ -237,7 +255,7 @@ impl Cluster {
         {
             self.send(Message::new(
                 plan.home,
-                Command::TouchShard { session, shard },
+                Command::Session(SessionCommand::TouchShard { session, shard }),
             ));
         }
     }
@@ -252,16 +270,16 @@ impl Cluster {
                 if scenario.bug == Some(Bug::DetachesOlder) {
                     touch.number.0 -= 1;
                 }
-                let detach = Command::DetachSession {
+                let detach = Command::Session(SessionCommand::Detach {
                     session,
                     reason,
                     touch,
-                };
+                });
                 self.send(Message::new(shard, detach));
                 if scenario.bug == Some(Bug::BuriesEarly) {
                     self.send(Message::new(
                         home,
-                        Command::ShardReleased { session, shard },
+                        Command::Session(SessionCommand::ShardReleased { session, shard }),
                     ));
                 }
             }

@@ -2,7 +2,7 @@
 
 use lockstep_model::{
     Mode,
-    query::{HolderView, LockView},
+    locks::query::{HolderView, LockView},
 };
 use stateright::Property;
 

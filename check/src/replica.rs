@@ -8,10 +8,10 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Applied, Command, DecodeError, LockName, Machine, Owner, Party, Query, SessionId,
-    ShardId, ShardTime, Timestamp,
-    locks::deadlock::Blocked,
-    query::{LockView, MAX_PAGE},
+    Answer, Applied, Command, DecodeError, LockAnswer, LockName, LockQuery, Machine, Owner, Party,
+    Query, SessionId, ShardId, ShardTime, Timestamp,
+    locks::{deadlock::Blocked, query::LockView},
+    page::MAX_PAGE,
     shard::Shard,
 };
 
@@ -39,12 +39,12 @@ impl Replica {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         let hash = hasher.finish();
-        let all = Query::Locks {
+        let all = Query::Lock(LockQuery::Locks {
             prefix: String::new(),
             after: None,
             limit: MAX_PAGE,
-        };
-        let locks = if let Answer::Locks(locks) = machine.query(&all) {
+        });
+        let locks = if let Answer::Lock(LockAnswer::Locks(locks)) = machine.query(&all) {
             locks
         } else {
             Vec::new()
@@ -109,7 +109,9 @@ impl Replica {
     #[must_use]
     pub fn waits(&self, session: SessionId) -> Vec<Blocked> {
         let parties = vec![party(session)];
-        let Answer::Waits(waits) = self.query(&Query::Waits { parties }) else {
+        let Answer::Lock(LockAnswer::Waits(waits)) =
+            self.query(&Query::Lock(LockQuery::Waits { parties }))
+        else {
             return Vec::new();
         };
         waits

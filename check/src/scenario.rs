@@ -7,7 +7,8 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
-    LockName, Millis, Mode, Priority, SessionId, ShardId, ShardTime, Timestamp, command::LockSpec,
+    LockName, Millis, Mode, Priority, SessionId, ShardId, ShardTime, Timestamp,
+    locks::command::LockSpec,
 };
 
 use crate::{bug::Bug, client::Step, memo::Memo, witness::Mark};
@@ -165,11 +166,11 @@ fn plan<const N: usize>(home: ShardId, steps: [Step; N]) -> Plan {
 }
 
 fn take<const N: usize>(wanted: [(&str, Mode); N]) -> Step {
-    take_within(lockstep_model::command::Wait::Forever, wanted)
+    take_within(lockstep_model::request::Wait::Forever, wanted)
 }
 
 fn take_within<const N: usize>(
-    wait: lockstep_model::command::Wait,
+    wait: lockstep_model::request::Wait,
     wanted: [(&str, Mode); N],
 ) -> Step {
     let spec = |(text, mode)| LockSpec {

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
     Mode, Party,
-    locks::deadlock::{Edge, Waits},
-    query::{HolderView, LockView, WaiterView},
+    locks::{
+        deadlock::{Edge, Waits},
+        query::{HolderView, LockView, WaiterView},
+    },
 };
 
 use crate::{

@@ -5,9 +5,12 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use lockstep_model::{
-    command::{MAX_LOCKS_PER_ACQUIRE, MAX_WAIT, Mode},
     id::{FencingToken, LockName, Owner},
-    locks::mode::MAX_PERMITS,
+    locks::{
+        command::MAX_LOCKS_PER_ACQUIRE,
+        mode::{MAX_PERMITS, Mode},
+    },
+    request::MAX_WAIT,
     value::Value,
 };
 use lockstep_proto::lock::v1::{

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lockstep_model::{command::Mode, id::FencingToken};
+use lockstep_model::{id::FencingToken, locks::mode::Mode};
 
 use crate::{
     acquire::{Terms, Wait, acquire_one},

@@ -7,7 +7,7 @@ mod observer;
 
 use std::{fmt, sync::Arc};
 
-use lockstep_model::{command::Mode, value::Value};
+use lockstep_model::{locks::mode::Mode, value::Value};
 use lockstep_proto::lock::v1::{ProclaimOperation, operation_result::Result as Answer};
 use tokio::time::{Instant, timeout_at};
 

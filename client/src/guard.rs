@@ -6,7 +6,7 @@
 
 use std::{fmt, time::Duration};
 
-use lockstep_model::{command::Mode, id::FencingToken};
+use lockstep_model::{id::FencingToken, locks::mode::Mode};
 use lockstep_proto::lock::v1::{DowngradeOperation, UpgradeOperation};
 use tokio::time::{Instant, timeout_at};
 

@@ -73,12 +73,11 @@ mod view;
 mod watch;
 
 pub use lockstep_model::{
-    command::Mode,
     id::{
         ClusterId, FencingToken, NameError, NodeId, Priority, Revision, SessionEpoch, SessionId,
         ShardId,
     },
-    locks::change::ChangeKind,
+    locks::{change::ChangeKind, mode::Mode},
 };
 
 pub use self::{

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lockstep_model::command::Mode;
+use lockstep_model::locks::mode::Mode;
 use lockstep_proto::lock::v1::LockMode;
 
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a mode that the server did not say, or not whole, is none.
 
-use lockstep_model::command::Mode;
+use lockstep_model::locks::mode::Mode;
 use lockstep_proto::lock::v1::{LockMode, LockSpec};
 
 /// A lock as it is asked for.

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use lockstep_model::command::Mode;
+use lockstep_model::locks::mode::Mode;
 
 use crate::{
     acquire::{Terms, acquire_one, terms},

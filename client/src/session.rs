@@ -18,8 +18,8 @@ mod shared;
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use lockstep_model::{
-    command::Mode,
     id::{Priority, SessionId},
+    locks::mode::Mode,
 };
 
 pub(crate) use self::{

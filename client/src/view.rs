@@ -8,8 +8,8 @@ use std::{
 };
 
 use lockstep_model::{
-    command::Mode,
     id::{FencingToken, Priority, SessionEpoch, SessionId, ShardId},
+    locks::mode::Mode,
 };
 use lockstep_proto::lock::v1 as wire;
 

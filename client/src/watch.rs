@@ -10,9 +10,8 @@ mod follow;
 use std::{collections::BTreeMap, time::SystemTime};
 
 use lockstep_model::{
-    command::Mode,
     id::{ClusterId, FencingToken, LockName, Revision, SessionId, ShardId},
-    locks::change::ChangeKind,
+    locks::{change::ChangeKind, mode::Mode},
 };
 use lockstep_proto::lock::v1::watch_request::Target as WireTarget;
 use tokio::{sync::mpsc, task::AbortHandle};

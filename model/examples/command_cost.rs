@@ -11,9 +11,10 @@ use std::{
 };
 
 use lockstep_model::{
-    Batch, Command, LockName, Machine, Millis, Outcome, Owner, Priority, Reply, Serial, SessionId,
-    ShardId, ShardTime, Timestamp, Value,
-    command::{AckedRanges, LockSpec, Mode, RequestId, Wait},
+    Batch, Command, LockCommand, LockName, LockReply, Machine, Millis, Outcome, Owner, Priority,
+    Reply, Serial, SessionCommand, SessionId, ShardId, ShardTime, Timestamp, Value,
+    locks::{command::LockSpec, mode::Mode},
+    request::{AckedRanges, RequestId, Wait},
 };
 
 /// Rounds, of which the median counts.
@@ -43,11 +44,13 @@ impl World {
             serial: 0,
             random: 0x9e37_79b9_7f4a_7c15,
         };
-        let open = |session| Command::OpenSession {
-            session: SessionId(session),
-            ttl: Millis(10_000),
-            priority: Priority(0),
-            labels: std::collections::BTreeMap::new(),
+        let open = |session| {
+            Command::Session(SessionCommand::Open {
+                session: SessionId(session),
+                ttl: Millis(10_000),
+                priority: Priority(0),
+                labels: std::collections::BTreeMap::new(),
+            })
         };
         world.apply((1..=sessions).map(open).collect());
         for session in 1..=sessions {
@@ -77,13 +80,13 @@ impl World {
 
     fn acquire(&mut self, session: u64, lock: &str) -> io::Result<Command> {
         let (name, mode) = (name(lock)?, Mode::Exclusive);
-        Ok(Command::Acquire {
+        Ok(Command::Lock(LockCommand::Acquire {
             request: self.request(session),
             owner: Owner::default(),
             locks: vec![LockSpec { name, mode }],
             wait: Wait::Try,
             value: Value::EMPTY,
-        })
+        }))
     }
 
     fn draw(&mut self) -> u64 {
@@ -113,15 +116,17 @@ impl World {
             spent += on_processor()? - before;
             let mut releases = Vec::new();
             for ((session, lock), outcome) in pairs.iter().zip(outcomes) {
-                let Outcome::Done(Reply::Granted(grants)) = outcome else {
+                let Outcome::Done(Reply::Lock(LockReply::Granted(grants))) = outcome else {
                     return Err(io::Error::other("a lock that nobody holds was not granted"));
                 };
                 let request = self.request(*session);
                 let name = name(lock)?;
-                releases.extend(grants.first().map(|grant| Command::Release {
-                    request,
-                    name,
-                    token: grant.token,
+                releases.extend(grants.first().map(|grant| {
+                    Command::Lock(LockCommand::Release {
+                        request,
+                        name,
+                        token: grant.token,
+                    })
                 }));
             }
             let before = on_processor()?;

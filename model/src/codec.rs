@@ -19,7 +19,7 @@ use crate::id::NameError;
 
 /// The version of every top-level encoding, its first byte. It is raised when a layout changes, and
 /// the decoder of every older version stays.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 3;
 
 /// Why bytes are not an encoding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -151,6 +151,40 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
+/// Encodes an enum as a tag and its variant's fields, in the given order. A variant that is left out
+/// does not compile.
+macro_rules! tagged {
+    ($name:ident, $what:literal, {
+        $($tag:literal => $variant:ident $({ $($field:ident),* })? $(($inner:ident))?,)*
+    }) => {
+        impl Encode for $name {
+            fn encode_into(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$variant $({ $($field),* })? $(($inner))? => {
+                        out.push($tag);
+                        $($($field.encode_into(out);)*)?
+                        $($inner.encode_into(out);)?
+                    })*
+                }
+            }
+        }
+
+        impl Decode for $name {
+            fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                Ok(match input.byte()? {
+                    $($tag => {
+                        $($(let $field = Decode::decode_from(input)?;)*)?
+                        $(let $inner = Decode::decode_from(input)?;)?
+                        Self::$variant $({ $($field),* })? $(($inner))?
+                    })*
+                    tag => return Err(DecodeError::UnknownTag { what: $what, tag }),
+                })
+            }
+        }
+    };
+}
+pub(crate) use tagged;
+
 /// Checks that a decoded number or length is within its bounds.
 ///
 /// # Errors
@@ -215,4 +249,12 @@ pub fn put_count(out: &mut Vec<u8>, count: usize) {
 pub fn put_text(out: &mut Vec<u8>, text: &str) {
     put_count(out, text.len());
     out.extend_from_slice(text.as_bytes());
+}
+
+/// Appends a tag and fields.
+pub(crate) fn put(out: &mut Vec<u8>, tag: u8, fields: &[&dyn Encode]) {
+    out.push(tag);
+    for field in fields {
+        field.encode_into(out);
+    }
 }

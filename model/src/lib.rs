@@ -11,9 +11,11 @@ pub mod id;
 pub mod locks;
 pub mod machine;
 pub mod meta;
+pub mod page;
 pub mod placement;
 pub mod query;
 pub mod reply;
+pub mod request;
 pub mod ring;
 pub mod session;
 pub mod shard;
@@ -21,13 +23,18 @@ pub mod snapshot;
 pub mod value;
 
 pub use codec::DecodeError;
-pub use command::{Batch, Command, MetaCommand};
+pub use command::{Batch, Command};
 pub use id::{
     ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, Serial,
     SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
 };
+pub use locks::command::LockCommand;
 pub use locks::mode::{Mode, Usage};
+pub use locks::query::{LockAnswer, LockQuery};
+pub use locks::reply::{LockRefusal, LockReply};
 pub use machine::{Applied, Effect, Machine, Outcome};
+pub use meta::{MetaAnswer, MetaCommand, MetaQuery, MetaRefusal, MetaReply};
 pub use query::{Answer, Query};
 pub use reply::{Refusal, Reply};
+pub use session::{SessionAnswer, SessionCommand, SessionQuery, SessionRefusal, SessionReply};
 pub use value::Value;

@@ -74,7 +74,7 @@ pub enum Effect {
         /// Which.
         session: SessionId,
         /// Why.
-        reason: crate::command::EndReason,
+        reason: crate::session::EndReason,
     },
     /// The earliest deadline among the waits has changed: propose `ExpireWaits` at this time.
     NextWaitDeadline(Option<ShardTime>),

@@ -4,23 +4,29 @@
 //! settings never change. Every shard has its voters, and every voter is a node of the registry.
 
 mod change;
+pub mod command;
+mod query;
 mod record;
 mod recovered;
+mod reply;
 
 use std::collections::BTreeMap;
 
+pub use command::MetaCommand;
+pub use query::{ClusterView, MetaAnswer, MetaQuery};
 pub use record::{
     DEFAULT_SHARDS, Lifecycle, MAX_ADDRESS_BYTES, MAX_NODE_NAME_BYTES, MAX_NODES, MAX_SHARDS,
     MAX_VERSION_BYTES, MAX_VOTERS, MAX_ZONE_BYTES, MIN_SHARDS, NodeRecord, Placement, Settings,
 };
 pub use recovered::RecoverError;
+pub use reply::{MetaRefusal, MetaReply};
 
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, check_bounds},
-    command::{Batch, Command, MetaCommand},
+    command::{Batch, Command},
     id::{ClusterId, NodeId, ShardId},
     machine::{Applied, Outcome},
-    query::{Answer, ClusterView, Query},
+    query::{Answer, Query},
     reply::{Refusal, Reply},
 };
 
@@ -62,26 +68,9 @@ impl Meta {
             .into_iter()
             .map(|command| match command {
                 Command::Meta(command) => Outcome::Done(self.apply_one(command)),
-                Command::OpenSession { .. }
-                | Command::ResumeSession { .. }
-                | Command::TouchShard { .. }
-                | Command::CheckpointSessions { .. }
-                | Command::ReviveSession { .. }
-                | Command::RevokeSession { .. }
-                | Command::EndSession { .. }
-                | Command::ShardReleased { .. }
-                | Command::AttachSession { .. }
-                | Command::DetachSession { .. }
-                | Command::Acquire { .. }
-                | Command::Proclaim { .. }
-                | Command::AbortWait { .. }
-                | Command::CancelWait { .. }
-                | Command::Release { .. }
-                | Command::UndoAcquire { .. }
-                | Command::Upgrade { .. }
-                | Command::Downgrade { .. }
-                | Command::ExpireWaits
-                | Command::RaiseTokens { .. } => Outcome::Done(Reply::Refused(Refusal::WrongShard)),
+                Command::Session(_) | Command::Lock(_) => {
+                    Outcome::Done(Reply::Refused(Refusal::WrongShard))
+                }
             })
             .collect();
         Applied {
@@ -94,16 +83,8 @@ impl Meta {
     #[must_use]
     pub fn query(&self, query: &Query) -> Answer {
         match query {
-            Query::Cluster => Answer::Cluster(self.cluster()),
-            Query::Lock { .. }
-            | Query::Locks { .. }
-            | Query::Validate { .. }
-            | Query::Sessions { .. }
-            | Query::Touched { .. }
-            | Query::Waits { .. }
-            | Query::Stand { .. }
-            | Query::Deadlocks
-            | Query::Revision => Answer::WrongShard,
+            Query::Meta(MetaQuery::Cluster) => Answer::Meta(MetaAnswer::Cluster(self.cluster())),
+            Query::Session(_) | Query::Lock(_) => Answer::WrongShard,
         }
     }
 

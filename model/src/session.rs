@@ -6,8 +6,8 @@
 //! # Why a delayed attach cannot revive a session
 //! A session uses another shard only after its home has recorded the touch; the home's end of the
 //! session therefore reaches every shard that it may use. What could go wrong is an
-//! [`AttachSession`](crate::Command::AttachSession) that is applied after the
-//! [`DetachSession`](crate::Command::DetachSession). No clock keeps it out:
+//! [`Attach`](SessionCommand::Attach) that is applied after the
+//! [`Detach`](SessionCommand::Detach). No clock keeps it out:
 //!
 //! - A home numbers its touches ([`TouchNumber`]), and records no touch of a session that has ended. An
 //!   attach carries the number of its touch; a detach carries the home's last number at the end, which no
@@ -22,6 +22,11 @@
 //! How long tombstones are kept decides only how often an attach has to be asked for twice.
 
 mod acked;
+mod command;
+mod end_reason;
+pub(crate) mod labels;
+mod query;
+mod reply;
 mod requests;
 mod wait;
 
@@ -29,15 +34,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) use acked::Acked;
 pub use acked::MAX_ACKED_RANGES;
+pub use command::{DEFAULT_SESSION_TTL, MAX_SESSION_TTL, MIN_SESSION_TTL, SessionCommand};
+pub use end_reason::EndReason;
+pub use labels::{Labels, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
+pub use query::{MAX_SESSIONS_ASKED, SessionAnswer, SessionQuery, SessionView};
+pub use reply::{SessionRefusal, SessionReply};
 pub(crate) use requests::{Abandoned, Admission, Answered, Requests};
 pub(crate) use wait::{Acquisition, Goal, WaitingRequest};
 
-use crate::{
-    command::{EndReason, Labels},
-    id::{
-        FencingToken, LockName, Millis, Owner, Priority, SessionEpoch, SessionId, ShardId,
-        ShardTime, Timestamp, TouchNumber,
-    },
+use crate::id::{
+    FencingToken, LockName, Millis, Owner, Priority, SessionEpoch, SessionId, ShardId, ShardTime,
+    Timestamp, TouchNumber,
 };
 
 /// How long a shard remembers that a session has ended, by its own time: an attach that was under way is

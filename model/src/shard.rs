@@ -33,18 +33,20 @@ use std::{
 };
 
 use crate::{
-    command::{Batch, Command, EndReason},
+    command::{Batch, Command},
     cow_map::CowMap,
     id::{
         FencingToken, LockName, Revision, Serial, SessionId, ShardId, ShardTime, Timestamp,
         TouchNumber, WaitEpoch,
     },
-    locks::change::Change,
-    locks::deadlock::Deadlock,
-    locks::lock::Lock,
+    locks::{change::Change, command::LockCommand, deadlock::Deadlock, lock::Lock},
     machine::{Applied, Effect, Outcome},
     reply::{Refusal, Reply},
-    session::{EndingSession, Goal, Holdings, HomeSession, Member, Presence, Role},
+    session::SessionRefusal,
+    session::{
+        EndReason, EndingSession, Goal, Holdings, HomeSession, Member, Presence, Role,
+        SessionCommand,
+    },
 };
 
 /// The state of a data shard.
@@ -175,76 +177,88 @@ impl Shard {
     }
 
     fn execute(&mut self, command: Command) -> Outcome {
+        match command {
+            Command::Session(command) => Outcome::Done(self.execute_session(command)),
+            Command::Lock(command) => self.execute_lock(command),
+            Command::Meta(_) => Outcome::Done(Reply::Refused(Refusal::WrongShard)),
+        }
+    }
+
+    fn execute_session(&mut self, command: SessionCommand) -> Reply {
+        match command {
+            SessionCommand::Open {
+                session,
+                ttl,
+                priority,
+                labels,
+            } => self.open_session(session, ttl, priority, labels),
+            SessionCommand::Resume { session } => self.resume_session(session),
+            SessionCommand::TouchShard { session, shard } => self.touch_shard(session, shard),
+            SessionCommand::Checkpoint { remaining } => self.checkpoint_sessions(&remaining),
+            SessionCommand::Revive { session } => self.revive_session(session),
+            SessionCommand::Revoke { session } => self.revoke_session(session),
+            SessionCommand::End { session, reason } => self.end_session(session, reason),
+            SessionCommand::ShardReleased { session, shard } => self.shard_released(session, shard),
+            SessionCommand::Attach {
+                session,
+                priority,
+                opened,
+                touch,
+            } => self.attach_session(session, Role::Attached { priority, opened }, touch),
+            SessionCommand::Detach {
+                session,
+                reason,
+                touch,
+            } => self.detach_session(session, reason, touch),
+        }
+    }
+
+    fn execute_lock(&mut self, command: LockCommand) -> Outcome {
         let reply = match command {
-            Command::Acquire {
+            LockCommand::Acquire {
                 request,
                 owner,
                 locks,
                 wait,
                 value,
             } => return self.acquire(request, owner, locks, wait, value),
-            Command::Proclaim {
+            LockCommand::Proclaim {
                 request,
                 name,
                 token,
                 value,
             } => return self.proclaim(request, name, token, value),
-            Command::Release {
+            LockCommand::Release {
                 request,
                 name,
                 token,
             } => return self.release(request, name, token),
-            Command::Upgrade {
+            LockCommand::Upgrade {
                 request,
                 name,
                 token,
                 wait,
             } => return self.upgrade(request, name, token, wait),
-            Command::Downgrade {
+            LockCommand::Downgrade {
                 request,
                 name,
                 token,
             } => return self.downgrade(request, name, token),
-            Command::CancelWait { session, serial } => self.cancel_wait(session, serial),
-            Command::AbortWait {
+            LockCommand::CancelWait { session, serial } => self.cancel_wait(session, serial),
+            LockCommand::AbortWait {
                 session,
                 serial,
                 epoch,
                 cycle,
             } => self.abort_wait(session, serial, epoch, cycle),
-            Command::UndoAcquire {
+            LockCommand::UndoAcquire {
                 session,
                 serial,
                 grants,
                 refusal,
             } => self.undo_acquire(session, serial, &grants, refusal),
-            Command::ExpireWaits => self.expire_waits(),
-            Command::RaiseTokens { above } => self.raise_tokens(above),
-            Command::OpenSession {
-                session,
-                ttl,
-                priority,
-                labels,
-            } => self.open_session(session, ttl, priority, labels),
-            Command::ResumeSession { session } => self.resume_session(session),
-            Command::TouchShard { session, shard } => self.touch_shard(session, shard),
-            Command::CheckpointSessions { remaining } => self.checkpoint_sessions(&remaining),
-            Command::ReviveSession { session } => self.revive_session(session),
-            Command::RevokeSession { session } => self.revoke_session(session),
-            Command::EndSession { session, reason } => self.end_session(session, reason),
-            Command::ShardReleased { session, shard } => self.shard_released(session, shard),
-            Command::AttachSession {
-                session,
-                priority,
-                opened,
-                touch,
-            } => self.attach_session(session, Role::Attached { priority, opened }, touch),
-            Command::DetachSession {
-                session,
-                reason,
-                touch,
-            } => self.detach_session(session, reason, touch),
-            Command::Meta(_) => Reply::Refused(Refusal::WrongShard),
+            LockCommand::ExpireWaits => self.expire_waits(),
+            LockCommand::RaiseTokens { above } => self.raise_tokens(above),
         };
         Outcome::Done(reply)
     }
@@ -284,12 +298,15 @@ impl Shard {
             Some(Presence::Open(member)) => match member.role.home() {
                 Some(home) if home.revoked => EndReason::Closed,
                 Some(_) => return None,
-                None => return Some(Refusal::NoSession { session }),
+                None => return Some(Refusal::Session(SessionRefusal::NoSession { session })),
             },
             Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => *reason,
-            None => return Some(Refusal::NoSession { session }),
+            None => return Some(Refusal::Session(SessionRefusal::NoSession { session })),
         };
-        Some(Refusal::SessionEnded { session, reason })
+        Some(Refusal::Session(SessionRefusal::SessionEnded {
+            session,
+            reason,
+        }))
     }
 
     /// The sessions that have ended here while other shards are yet to release them, by id.
@@ -342,7 +359,7 @@ impl Shard {
         }
     }
 
-    /// The earliest deadline among the waits: when to propose [`Command::ExpireWaits`].
+    /// The earliest deadline among the waits: when to propose [`LockCommand::ExpireWaits`].
     #[must_use]
     pub fn next_wait_deadline(&self) -> Option<ShardTime> {
         self.deadlines.first().map(|(deadline, ..)| *deadline)

@@ -14,9 +14,11 @@ use std::{
 
 use futures::stream;
 use lockstep_model::{
-    Batch, Command, Effect, LockName, Millis, Owner, Priority, Serial, SessionId, ShardId,
-    ShardTime, Timestamp, Value,
-    command::{AckedRanges, LockSpec, MAX_COMMANDS_PER_BATCH, Mode, RequestId, Wait},
+    Batch, Command, Effect, LockCommand, LockName, Millis, Owner, Priority, Serial, SessionCommand,
+    SessionId, ShardId, ShardTime, Timestamp, Value,
+    command::MAX_COMMANDS_PER_BATCH,
+    locks::{command::LockSpec, mode::Mode},
+    request::{AckedRanges, RequestId, Wait},
 };
 use lockstep_node::{
     raft::types::{BatchBytes, Entry, LeaderId, LogId, Payload},
@@ -63,11 +65,13 @@ impl World {
             token: 0,
             sessions,
         };
-        let open = |session| Command::OpenSession {
-            session: SessionId(session),
-            ttl: Millis(10_000),
-            priority: Priority(0),
-            labels: BTreeMap::from([("host".to_owned(), "node.example".to_owned())]),
+        let open = |session| {
+            Command::Session(SessionCommand::Open {
+                session: SessionId(session),
+                ttl: Millis(10_000),
+                priority: Priority(0),
+                labels: BTreeMap::from([("host".to_owned(), "node.example".to_owned())]),
+            })
         };
         let mut commands: Vec<_> = (1..=sessions).map(open).collect();
         for at in 0..LOCKS {
@@ -92,13 +96,13 @@ impl World {
     fn acquire(&mut self, session: u64, lock: &str) -> io::Result<Command> {
         self.token += 1;
         let (name, mode) = (name(lock)?, Mode::Exclusive);
-        Ok(Command::Acquire {
+        Ok(Command::Lock(LockCommand::Acquire {
             request: self.request(session),
             owner: Owner::default(),
             locks: vec![LockSpec { name, mode }],
             wait: Wait::Try,
             value: Value::EMPTY,
-        })
+        }))
     }
 
     /// Takes free locks and gives them back.
@@ -108,11 +112,11 @@ impl World {
             let session = self.serial * 7_919 % self.sessions + 1;
             let lock = format!("taken/{}", self.serial);
             commands.push(self.acquire(session, &lock)?);
-            commands.push(Command::Release {
+            commands.push(Command::Lock(LockCommand::Release {
                 request: self.request(session),
                 name: name(&lock)?,
                 token: lockstep_model::FencingToken(self.token),
-            });
+            }));
         }
         Ok(commands)
     }

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use lockstep_model::{
     ClusterId, LockName, NodeId, SessionId, ShardId,
-    meta::{Lifecycle, NodeRecord, Settings},
+    meta::{ClusterView, Lifecycle, NodeRecord, Settings},
     placement::preferred_leaders,
-    query::ClusterView,
     ring::Ring,
 };
 use parking_lot::{Mutex, RwLock};

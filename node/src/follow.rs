@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use lockstep_model::{Answer, NodeId, ShardId};
+use lockstep_model::{Answer, MetaAnswer, NodeId, ShardId};
 use lockstep_proto::raft::v1 as pb;
 use openraft::async_runtime::WatchReceiver as _;
 use tokio::{
@@ -59,7 +59,7 @@ fn tell(router: &Router, revision: &mut u64) -> pb::FollowResponse {
     let view = router.directory().view();
     let tables = if view.revision > *revision {
         *revision = view.revision;
-        Bytes::from(Answer::Cluster(Some(view)).encode())
+        Bytes::from(Answer::Meta(MetaAnswer::Cluster(Some(view))).encode())
     } else {
         Bytes::new()
     };
@@ -151,7 +151,9 @@ async fn listen(router: &Router, node: NodeId) -> Result<(), Status> {
 fn hear(router: &Router, told: pb::FollowResponse) {
     if !told.tables.is_empty() {
         match Answer::decode(&told.tables) {
-            Ok(Answer::Cluster(Some(view))) if view.cluster == router.directory().cluster => {
+            Ok(Answer::Meta(MetaAnswer::Cluster(Some(view))))
+                if view.cluster == router.directory().cluster =>
+            {
                 router.directory().update(view);
             }
             Ok(_) => {}

@@ -19,9 +19,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use lockstep_model::{
     ClusterId, NodeId, ShardId,
-    meta::{NodeRecord, Settings},
+    meta::{ClusterView, NodeRecord, Settings},
     placement,
-    query::ClusterView,
     ring::RING_VERSION,
 };
 use lockstep_proto::raft::v1 as pb;

@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_model::{Answer, ClusterId, Command, MetaCommand, NodeId, query::ClusterView};
+use lockstep_model::{
+    Answer, ClusterId, Command, MetaAnswer, MetaCommand, NodeId, meta::ClusterView,
+};
 
 use crate::storage::{PutMetaError, ReadError, Storage};
 
@@ -92,7 +94,7 @@ impl Identity {
         let mut bytes = vec![VERSION, u8::from(self.state == Founding::Active)];
         bytes.extend_from_slice(&self.cluster.0);
         bytes.extend_from_slice(&self.node.0.to_be_bytes());
-        bytes.extend(Answer::Cluster(Some(self.plan.clone())).encode());
+        bytes.extend(Answer::Meta(MetaAnswer::Cluster(Some(self.plan.clone()))).encode());
         bytes
     }
 
@@ -115,7 +117,7 @@ impl Identity {
             )),
             state,
             plan: match Answer::decode(plan) {
-                Ok(Answer::Cluster(Some(plan))) => plan,
+                Ok(Answer::Meta(MetaAnswer::Cluster(Some(plan)))) => plan,
                 Ok(_) => return Err(malformed("no tables")),
                 Err(error) => return Err(IdentityError::Malformed(error.to_string())),
             },

@@ -18,9 +18,8 @@ use std::{
 use futures::future::join_all;
 use lockstep_model::{
     MetaCommand, NodeId, Reply, ShardId,
-    meta::Lifecycle,
+    meta::{ClusterView, Lifecycle},
     placement::planner::{Plan, Step, plan},
-    query::ClusterView,
 };
 use lockstep_proto::raft::v1 as pb;
 use observe::{Observation, Witness};

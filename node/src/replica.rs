@@ -15,7 +15,8 @@ use std::{
 
 use lockstep_model::{
     Answer, Command, Effect, Machine, Millis, NodeId, Query, Refusal, Reply, Revision, Serial,
-    SessionId, ShardId, ShardTime, command::EndReason, locks::change::Change,
+    SessionCommand, SessionId, SessionRefusal, ShardId, ShardTime, locks::change::Change,
+    session::EndReason,
 };
 use openraft::{
     Raft, ReadPolicy, ServerState,
@@ -244,7 +245,10 @@ impl Replica {
     }
 
     async fn keep_alive(&self, session: SessionId) -> Result<Millis, RequestError> {
-        let revive = || self.proposer.enqueue(Command::ReviveSession { session });
+        let revive = || {
+            self.proposer
+                .enqueue(Command::Session(SessionCommand::Revive { session }))
+        };
         match self.clock.keep_alive(session, BootTime::now(), revive) {
             KeepAlive::Alive(ttl) => Ok(ttl),
             KeepAlive::Revived { ttl, proposed } => {
@@ -275,7 +279,7 @@ impl Replica {
         let runs = self.clock.runs();
         let end = match &*self.machine.read() {
             Machine::Data(shard) => shard.end_of(session),
-            Machine::Meta(_) => Some(Refusal::NoSession { session }),
+            Machine::Meta(_) => Some(Refusal::Session(SessionRefusal::NoSession { session })),
         };
         let over = match (runs, end) {
             (false, _) => Some(Err(RequestError::NotLeader { leader: None })),
@@ -358,7 +362,7 @@ impl Effects {
 impl Effects {
     /// Every stream of the session hears of it at once.
     fn tell_end(&self, session: SessionId, reason: EndReason) {
-        let refusal = Refusal::SessionEnded { session, reason };
+        let refusal = Refusal::Session(SessionRefusal::SessionEnded { session, reason });
         self.waiters.complete(session, END, Reply::Refused(refusal));
     }
 }

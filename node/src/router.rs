@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Command, Millis, NodeId, Query, Refusal, Reply, SessionId, ShardId};
+use lockstep_model::{
+    Command, Millis, NodeId, Query, Refusal, Reply, SessionCommand, SessionId, SessionRefusal,
+    SessionReply, ShardId,
+};
 use parking_lot::RwLock;
 use rand::{Rng as _, seq::IndexedRandom as _};
 use tokio::{sync::watch, time::sleep};
@@ -289,7 +292,10 @@ impl Router {
     ) -> Result<Reply, RouteError> {
         for _ in 0..MAX_ATTACHES {
             let reply = self.command(shard, command.clone()).await?;
-            if !matches!(reply, Reply::Refused(Refusal::NotAttached { .. })) {
+            if !matches!(
+                reply,
+                Reply::Refused(Refusal::Session(SessionRefusal::NotAttached { .. }))
+            ) {
                 return Ok(reply);
             }
             if let Some(refused) = self.attach(session, shard).await? {
@@ -308,28 +314,30 @@ impl Router {
     ) -> Result<Option<Refusal>, RouteError> {
         let home = self.directory.home_of(session);
         if home == shard {
-            return Ok(Some(Refusal::NoSession { session }));
+            return Ok(Some(Refusal::Session(SessionRefusal::NoSession {
+                session,
+            })));
         }
         for _ in 0..MAX_ATTACHES {
-            let touch = Command::TouchShard { session, shard };
+            let touch = Command::Session(SessionCommand::TouchShard { session, shard });
             let (touch, priority, opened) = match self.command(home, touch).await? {
-                Reply::Touched {
+                Reply::Session(SessionReply::Touched {
                     touch,
                     priority,
                     opened,
-                } => (touch, priority, opened),
+                }) => (touch, priority, opened),
                 Reply::Refused(refusal) => return Ok(Some(refusal)),
                 other => return Err(unexpected(&other)),
             };
-            let attach = Command::AttachSession {
+            let attach = Command::Session(SessionCommand::Attach {
                 session,
                 priority,
                 opened,
                 touch,
-            };
+            });
             match self.command(shard, attach).await? {
                 Reply::Done => return Ok(None),
-                Reply::Refused(Refusal::AttachTooOld { .. }) => {}
+                Reply::Refused(Refusal::Session(SessionRefusal::AttachTooOld { .. })) => {}
                 Reply::Refused(refusal) => return Ok(Some(refusal)),
                 other => return Err(unexpected(&other)),
             }
@@ -369,28 +377,6 @@ pub fn unexpected(reply: &Reply) -> RouteError {
 fn repeatable(request: &Request) -> bool {
     match request {
         Request::Query(_) | Request::KeepAlive(_) | Request::AwaitEnd(_) => true,
-        Request::Command(command) => match command {
-            Command::Acquire { request, .. }
-            | Command::Release { request, .. }
-            | Command::Upgrade { request, .. }
-            | Command::Proclaim { request, .. }
-            | Command::Downgrade { request, .. } => !request.serial.is_ephemeral(),
-            Command::OpenSession { .. }
-            | Command::TouchShard { .. }
-            | Command::CheckpointSessions { .. }
-            | Command::ReviveSession { .. }
-            | Command::RevokeSession { .. }
-            | Command::EndSession { .. }
-            | Command::ShardReleased { .. }
-            | Command::AttachSession { .. }
-            | Command::DetachSession { .. }
-            | Command::CancelWait { .. }
-            | Command::AbortWait { .. }
-            | Command::UndoAcquire { .. }
-            | Command::ExpireWaits
-            | Command::RaiseTokens { .. }
-            | Command::ResumeSession { .. }
-            | Command::Meta(_) => true,
-        },
+        Request::Command(command) => command.repeatable(),
     }
 }

@@ -42,11 +42,6 @@ struct Exemption {
 
 const LONG_FUNCTIONS: &[Exemption] = &[
     Exemption {
-        path: "model/src/shard.rs",
-        function: "execute",
-        reason: "one arm for each command",
-    },
-    Exemption {
         path: "client/src/fake/service.rs",
         function: "receive",
         reason: "one arm for each kind of operation; serves tests only",

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lockstep_model::{
-    Command, NodeId, Outcome, Reply, SessionId, ShardId, ShardTime, Timestamp,
-    command::DEFAULT_SESSION_TTL,
+    Command, LockCommand, NodeId, Outcome, Reply, SessionCommand, SessionId, SessionReply, ShardId,
+    ShardTime, Timestamp, session::DEFAULT_SESSION_TTL,
 };
 
 use super::{Cluster, Site};
@@ -56,7 +56,7 @@ impl Cluster {
         let now: Vec<ShardId> = cluster.sites.keys().copied().collect();
         for shard in now {
             let at = cluster.time(scenario, shard);
-            cluster.prepare(shard, &Command::ExpireWaits, at);
+            cluster.prepare(shard, &Command::Lock(LockCommand::ExpireWaits), at);
         }
         if scenario.opening != Opening::Sent {
             for (session, plan) in &scenario.sessions {
@@ -71,12 +71,12 @@ impl Cluster {
 
     fn open(&mut self, scenario: &Scenario, session: SessionId, plan: &Plan, opened: ShardTime) {
         let home = plan.home;
-        let open = Command::OpenSession {
+        let open = Command::Session(SessionCommand::Open {
             session,
             ttl: DEFAULT_SESSION_TTL,
             priority: plan.priority,
             labels: BTreeMap::new(),
-        };
+        });
         if scenario.opening == Opening::Sent {
             self.send(Message::new(home, open));
             return;
@@ -87,16 +87,18 @@ impl Cluster {
         }
         let others: Vec<ShardId> = self.sites.keys().copied().filter(|s| *s != home).collect();
         for shard in others {
-            let touch = Command::TouchShard { session, shard };
-            let Some(Reply::Touched { touch, .. }) = self.prepare(home, &touch, opened) else {
+            let touch = Command::Session(SessionCommand::TouchShard { session, shard });
+            let Some(Reply::Session(SessionReply::Touched { touch, .. })) =
+                self.prepare(home, &touch, opened)
+            else {
                 continue;
             };
-            let attach = Command::AttachSession {
+            let attach = Command::Session(SessionCommand::Attach {
                 session,
                 priority: plan.priority,
                 opened: wall(opened),
                 touch,
-            };
+            });
             self.prepare(shard, &attach, opened);
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use lockstep_model::{Command, NodeId, SessionId, ShardId, command::EndReason};
+use lockstep_model::{
+    Command, LockCommand, NodeId, SessionCommand, SessionId, ShardId, session::EndReason,
+};
 
 use super::Cluster;
 use crate::{
@@ -47,7 +49,10 @@ impl Cluster {
             return false;
         };
         let serial = asked.serial;
-        let cancel = Message::new(*shard, Command::CancelWait { session, serial });
+        let cancel = Message::new(
+            *shard,
+            Command::Lock(LockCommand::CancelWait { session, serial }),
+        );
         let is_new = !self.sent.contains(&cancel);
         self.send(cancel);
         is_new
@@ -66,7 +71,7 @@ impl Cluster {
                 Arc::make_mut(&mut self.witness).mark(scenario, Mark::EndedWaiting);
             }
             let reason = EndReason::Expired;
-            let end = Command::EndSession { session, reason };
+            let end = Command::Session(SessionCommand::End { session, reason });
             self.deliver(scenario, &Message::new(home, end));
         }
         is_open

@@ -1,6 +1,6 @@
 //! The lock table: modes, queues, upgrades, cancelled and timed waits, repeated requests.
 
-use lockstep_model::{Millis, Mode, command::Wait};
+use lockstep_model::{Millis, Mode, request::Wait};
 
 use super::{ONE, Scenario, TWO, locks, name, plan, release, sessions, take, take_within};
 use crate::{

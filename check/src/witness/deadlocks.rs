@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 
 use lockstep_model::{
-    Answer, Command, Effect, Outcome, Query, Refusal, Reply, Serial, SessionId,
+    Answer, Command, Effect, LockAnswer, LockCommand, LockQuery, LockRefusal, Outcome, Query,
+    Refusal, Reply, Serial, SessionId,
     locks::deadlock::{Deadlock, Edge, Waits},
 };
 
@@ -17,7 +18,7 @@ use crate::{
 impl Witness {
     pub(super) fn judge_deadlocks(&mut self, scenario: &Scenario, seen: &Seen<'_>) {
         match (seen.command, seen.outcome) {
-            (Command::AbortWait { cycle, .. }, Outcome::Done(Reply::Done)) => {
+            (Command::Lock(LockCommand::AbortWait { cycle, .. }), Outcome::Done(Reply::Done)) => {
                 let circle = circle_of(cycle);
                 self.judge_choice(scenario, seen, cycle);
                 let mut victims = victims(seen).map(|victim| wait_before(seen, victim));
@@ -28,7 +29,9 @@ impl Witness {
                 self.break_circle(circle);
                 self.mark(scenario, Mark::CircleBroken);
             }
-            (Command::AbortWait { .. }, _) => self.mark(scenario, Mark::AbortTooLate),
+            (Command::Lock(LockCommand::AbortWait { .. }), _) => {
+                self.mark(scenario, Mark::AbortTooLate);
+            }
             (_, _) => {
                 for deadlock in new_deadlocks(seen) {
                     if !was_closed(seen, &deadlock) {
@@ -68,7 +71,7 @@ fn victims<'a>(seen: &Seen<'a>) -> impl Iterator<Item = (SessionId, Serial)> + '
         Effect::Complete {
             session,
             serial,
-            reply: Reply::Refused(Refusal::Deadlock { .. }),
+            reply: Reply::Refused(Refusal::Lock(LockRefusal::Deadlock { .. })),
         } => Some((*session, *serial)),
         Effect::Complete { .. }
         | Effect::SessionAlive { .. }
@@ -92,7 +95,9 @@ fn new_deadlocks(seen: &Seen<'_>) -> Vec<Deadlock> {
     if new == 0 {
         return Vec::new();
     }
-    let Answer::Deadlocks { mut last, .. } = seen.after.query(&Query::Deadlocks) else {
+    let Answer::Lock(LockAnswer::Deadlocks { mut last, .. }) =
+        seen.after.query(&Query::Lock(LockQuery::Deadlocks))
+    else {
         return Vec::new();
     };
     let new = usize::try_from(new).unwrap_or(usize::MAX);
@@ -130,7 +135,7 @@ fn was_closed(seen: &Seen<'_>, deadlock: &Deadlock) -> bool {
 fn begins(command: &Command, wait: &Waits) -> bool {
     matches!(
         command,
-        Command::Acquire { request, .. } | Command::Upgrade { request, .. }
+        Command::Lock(LockCommand::Acquire { request, .. }) | Command::Lock(LockCommand::Upgrade { request, .. })
             if request.session == wait.party.session && request.serial == wait.serial
     )
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use lockstep_model::{
-    Command, Effect, Outcome, Refusal, Reply, Serial, SessionId, command::RequestId, reply::Grant,
+    Command, Effect, LockCommand, LockRefusal, LockReply, MetaReply, Outcome, Refusal, Reply,
+    Serial, SessionId, SessionRefusal, SessionReply, locks::reply::Grant, request::RequestId,
 };
 
 use super::{Mark, Seen, Told, Witness, Wrong};
@@ -41,24 +42,24 @@ impl Witness {
         let answers = answered(seen).into_iter().chain(completed(seen));
         for (session, serial, reply) in answers {
             match reply {
-                Reply::Granted(grants) => {
+                Reply::Lock(LockReply::Granted(grants)) => {
                     self.judge_grant(scenario, (session, serial), grants);
                 }
-                Reply::Refused(Refusal::SerialForgotten { .. }) => {
+                Reply::Refused(Refusal::Session(SessionRefusal::SerialForgotten { .. })) => {
                     self.mark(scenario, Mark::RepeatedTooLate);
                 }
-                Reply::Refused(Refusal::WaitTimedOut { .. }) => {
+                Reply::Refused(Refusal::Lock(LockRefusal::WaitTimedOut { .. })) => {
                     self.mark(scenario, Mark::TimedOut);
                 }
                 Reply::Done
-                | Reply::Session { .. }
-                | Reply::Touched { .. }
-                | Reply::Released { .. }
-                | Reply::Downgraded { .. }
+                | Reply::Session(SessionReply::Opened { .. })
+                | Reply::Session(SessionReply::Touched { .. })
+                | Reply::Lock(LockReply::Released { .. })
+                | Reply::Lock(LockReply::Downgraded { .. })
                 | Reply::Refused(_)
-                | Reply::Revoked { .. }
-                | Reply::Joined { .. }
-                | Reply::Changed { .. } => {}
+                | Reply::Session(SessionReply::Revoked { .. })
+                | Reply::Meta(MetaReply::Joined { .. })
+                | Reply::Meta(MetaReply::Changed { .. }) => {}
             }
         }
     }
@@ -98,7 +99,8 @@ impl Witness {
 fn answered<'a>(seen: &Seen<'a>) -> Option<(SessionId, Serial, &'a Reply)> {
     match (seen.command, seen.outcome) {
         (
-            Command::Acquire { request, .. } | Command::Upgrade { request, .. },
+            Command::Lock(LockCommand::Acquire { request, .. })
+            | Command::Lock(LockCommand::Upgrade { request, .. }),
             Outcome::Done(reply),
         ) => {
             let RequestId {
@@ -137,7 +139,7 @@ fn told(grant: &Grant) -> Told {
 
 /// True if a session held before what it is granted under another token now.
 fn is_upgrade(seen: &Seen<'_>, session: SessionId, reply: &Reply) -> bool {
-    let Reply::Granted(grants) = reply else {
+    let Reply::Lock(LockReply::Granted(grants)) = reply else {
         return false;
     };
     grants.iter().any(|grant| {

@@ -4,9 +4,8 @@
 //! interruption it goes on with who leads then.
 
 use lockstep_model::{
-    command::Mode,
     id::{FencingToken, SessionId},
-    locks::change::ChangeKind,
+    locks::{change::ChangeKind, mode::Mode},
 };
 
 use crate::{

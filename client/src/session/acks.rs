@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_model::{command::MAX_RANGES_PER_REQUEST, id::ShardId};
+use lockstep_model::{id::ShardId, request::MAX_RANGES_PER_REQUEST};
 use lockstep_proto::lock::v1::SerialRange;
 
 /// How far the floor may lag behind before ranges are sent too: far below the 4,096 answers that a shard

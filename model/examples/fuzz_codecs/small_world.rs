@@ -6,15 +6,19 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Applied, Batch, ClusterId, Command, Effect, LockName, Machine, MetaCommand, Millis, NodeId,
-    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId, ShardId, ShardTime, Timestamp,
-    TouchNumber, Value,
-    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
+    Applied, Batch, ClusterId, Command, Effect, LockCommand, LockName, LockRefusal, LockReply,
+    Machine, MetaCommand, Millis, NodeId, Outcome, Owner, Priority, Refusal, Reply, Serial,
+    SessionCommand, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, Value,
+    locks::{
+        command::{GiveBack, LockSpec},
+        mode::Mode,
+        reply::Grant,
+    },
     meta::{NodeRecord, Settings},
     placement::place,
-    reply::Grant,
+    request::{AckedRanges, RequestId, Wait},
     ring::RING_VERSION,
-    session::Touch,
+    session::{EndReason, Touch},
 };
 use proptest::{prelude::*, test_runner::TestRng};
 
@@ -85,7 +89,7 @@ impl SmallWorld {
     }
 
     fn learn(&mut self, session: SessionId, reply: Reply) {
-        if let Reply::Granted(grants) = reply {
+        if let Reply::Lock(LockReply::Granted(grants)) = reply {
             let grants = grants.into_iter().map(|grant| (session, grant));
             self.grants.extend(grants);
             let over = self.grants.len().saturating_sub(MAX_GRANTS);
@@ -96,34 +100,34 @@ impl SmallWorld {
     fn command(&mut self, rng: &mut TestRng) -> Command {
         let session = SessionId(rng.random_range(1..=SESSIONS));
         match rng.random_range(0..16_u8) {
-            0 => Command::OpenSession {
+            0 => Command::Session(SessionCommand::Open {
                 session,
                 ttl: Millis(rng.random_range(1_000..60_000)),
                 priority: Priority(rng.random_range(-2..3)),
                 labels: BTreeMap::from([("host".to_owned(), "a".to_owned())]),
-            },
-            1 => Command::AttachSession {
+            }),
+            1 => Command::Session(SessionCommand::Attach {
                 session,
                 priority: Priority(rng.random_range(-2..3)),
                 opened: wall(self.at),
                 touch: touch(rng),
-            },
+            }),
             2 => self.session_command(session, rng),
-            3..=8 => Command::Acquire {
+            3..=8 => Command::Lock(LockCommand::Acquire {
                 request: self.request(session, rng),
                 owner: owner(rng),
                 locks: locks(rng),
                 wait: wait(rng),
                 value: Value::new(&vec![7; rng.random_range(0..9)]).unwrap_or_default(),
-            },
-            9 => Command::CancelWait {
+            }),
+            9 => Command::Lock(LockCommand::CancelWait {
                 session,
                 serial: Serial(rng.random_range(0..=self.last_serial)),
-            },
-            10 => Command::ExpireWaits,
-            11 => Command::RaiseTokens {
+            }),
+            10 => Command::Lock(LockCommand::ExpireWaits),
+            11 => Command::Lock(LockCommand::RaiseTokens {
                 above: lockstep_model::FencingToken(rng.random_range(0..9)),
-            },
+            }),
             _ => self.with_grant(rng),
         }
     }
@@ -136,18 +140,18 @@ impl SmallWorld {
             EndReason::Expired
         };
         match rng.random_range(0..6_u8) {
-            0 => Command::ResumeSession { session },
-            1 => Command::TouchShard { session, shard },
-            2 => Command::ShardReleased { session, shard },
-            3 => Command::CheckpointSessions {
+            0 => Command::Session(SessionCommand::Resume { session }),
+            1 => Command::Session(SessionCommand::TouchShard { session, shard }),
+            2 => Command::Session(SessionCommand::ShardReleased { session, shard }),
+            3 => Command::Session(SessionCommand::Checkpoint {
                 remaining: vec![(session, Millis(rng.random_range(0..9_000)))],
-            },
-            4 => Command::EndSession { session, reason },
-            _ => Command::DetachSession {
+            }),
+            4 => Command::Session(SessionCommand::End { session, reason }),
+            _ => Command::Session(SessionCommand::Detach {
                 session,
                 reason,
                 touch: touch(rng),
-            },
+            }),
         }
     }
 
@@ -155,33 +159,33 @@ impl SmallWorld {
     fn with_grant(&mut self, rng: &mut TestRng) -> Command {
         let at = rng.random_range(0..self.grants.len().max(1));
         let Some((session, grant)) = self.grants.get(at).cloned() else {
-            return Command::ExpireWaits;
+            return Command::Lock(LockCommand::ExpireWaits);
         };
         let request = self.request(session, rng);
         let Grant { name, token, .. } = grant;
         match rng.random_range(0..7_u8) {
-            0..3 => Command::Release {
+            0..3 => Command::Lock(LockCommand::Release {
                 request,
                 name,
                 token,
-            },
-            3 | 4 => Command::Upgrade {
+            }),
+            3 | 4 => Command::Lock(LockCommand::Upgrade {
                 request,
                 name,
                 token,
                 wait: wait(rng),
-            },
-            5 => Command::Downgrade {
+            }),
+            5 => Command::Lock(LockCommand::Downgrade {
                 request,
                 name,
                 token,
-            },
-            _ => Command::UndoAcquire {
+            }),
+            _ => Command::Lock(LockCommand::UndoAcquire {
                 session,
                 serial: request.serial,
                 grants: vec![GiveBack { name, token }],
-                refusal: Refusal::NoSuchWait,
-            },
+                refusal: Refusal::Lock(LockRefusal::NoSuchWait),
+            }),
         }
     }
 
@@ -206,27 +210,26 @@ impl SmallWorld {
 /// The session that gets what a command is granted.
 const fn asker(command: &Command) -> Option<SessionId> {
     match command {
-        Command::Acquire { request, .. } | Command::Upgrade { request, .. } => {
-            Some(request.session)
-        }
-        Command::OpenSession { .. }
-        | Command::ResumeSession { .. }
-        | Command::TouchShard { .. }
-        | Command::CheckpointSessions { .. }
-        | Command::ReviveSession { .. }
-        | Command::RevokeSession { .. }
-        | Command::EndSession { .. }
-        | Command::ShardReleased { .. }
-        | Command::AttachSession { .. }
-        | Command::DetachSession { .. }
-        | Command::CancelWait { .. }
-        | Command::Proclaim { .. }
-        | Command::AbortWait { .. }
-        | Command::Release { .. }
-        | Command::UndoAcquire { .. }
-        | Command::Downgrade { .. }
-        | Command::ExpireWaits
-        | Command::RaiseTokens { .. }
+        Command::Lock(LockCommand::Acquire { request, .. })
+        | Command::Lock(LockCommand::Upgrade { request, .. }) => Some(request.session),
+        Command::Session(SessionCommand::Open { .. })
+        | Command::Session(SessionCommand::Resume { .. })
+        | Command::Session(SessionCommand::TouchShard { .. })
+        | Command::Session(SessionCommand::Checkpoint { .. })
+        | Command::Session(SessionCommand::Revive { .. })
+        | Command::Session(SessionCommand::Revoke { .. })
+        | Command::Session(SessionCommand::End { .. })
+        | Command::Session(SessionCommand::ShardReleased { .. })
+        | Command::Session(SessionCommand::Attach { .. })
+        | Command::Session(SessionCommand::Detach { .. })
+        | Command::Lock(LockCommand::CancelWait { .. })
+        | Command::Lock(LockCommand::Proclaim { .. })
+        | Command::Lock(LockCommand::AbortWait { .. })
+        | Command::Lock(LockCommand::Release { .. })
+        | Command::Lock(LockCommand::UndoAcquire { .. })
+        | Command::Lock(LockCommand::Downgrade { .. })
+        | Command::Lock(LockCommand::ExpireWaits)
+        | Command::Lock(LockCommand::RaiseTokens { .. })
         | Command::Meta(_) => None,
     }
 }

@@ -39,6 +39,19 @@ macro_rules! varint {
 }
 varint!(u16, u32, u64);
 
+/// Lengths and counts; in memory they always fit 64 bits.
+impl Encode for usize {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        put_count(out, *self);
+    }
+}
+
+impl Decode for usize {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::try_from(input.varint()?).map_err(|_| DecodeError::BadInteger)
+    }
+}
+
 impl Encode for i32 {
     fn encode_into(&self, out: &mut Vec<u8>) {
         let zigzag = (*self << 1) ^ (*self >> 31);

@@ -7,6 +7,8 @@ use super::{Founded, Lifecycle, MAX_NODES, NodeRecord};
 use crate::{
     codec::DecodeError,
     id::{NodeId, ShardId},
+    meta::MetaRefusal,
+    meta::MetaReply,
     reply::{Refusal, Reply},
 };
 
@@ -30,10 +32,12 @@ impl Founded {
     pub(super) fn join(&mut self, record: NodeRecord, nonce: u64) -> Result<Reply, Refusal> {
         record.check_description().map_err(malformed)?;
         if let Some((node, _)) = self.nonces.iter().find(|(_, known)| **known == nonce) {
-            return Ok(Reply::Joined { node: *node });
+            return Ok(Reply::Meta(MetaReply::Joined { node: *node }));
         }
         if self.nodes.len() >= MAX_NODES {
-            return Err(Refusal::TooManyNodes { limit: MAX_NODES });
+            return Err(Refusal::Meta(MetaRefusal::TooManyNodes {
+                limit: MAX_NODES,
+            }));
         }
         let node = NodeId(self.last_node.0.saturating_add(1));
         let same_name = self.nodes.values().filter(|old| old.name == record.name);
@@ -45,7 +49,7 @@ impl Founded {
         self.nodes.insert(node, NodeRecord { node, ..record });
         self.nonces.insert(node, nonce);
         self.revision += 1;
-        Ok(Reply::Joined { node })
+        Ok(Reply::Meta(MetaReply::Joined { node }))
     }
 
     pub(super) fn set_lifecycle(
@@ -85,16 +89,16 @@ impl Founded {
             return if node.0 >= 1 && node <= self.last_node {
                 Ok(self.changed())
             } else {
-                Err(Refusal::NoSuchNode { node })
+                Err(Refusal::Meta(MetaRefusal::NoSuchNode { node }))
             };
         };
         self.expect(expected)?;
         if lifecycle == Lifecycle::Active {
-            return Err(Refusal::NodeActive { node });
+            return Err(Refusal::Meta(MetaRefusal::NodeActive { node }));
         }
         let replicas = self.placement.replicas_on(node);
         if replicas > 0 {
-            return Err(Refusal::NodeNotEmpty { node, replicas });
+            return Err(Refusal::Meta(MetaRefusal::NodeNotEmpty { node, replicas }));
         }
         self.nodes.remove(&node);
         self.lifecycles.remove(&node);
@@ -112,10 +116,10 @@ impl Founded {
     ) -> Result<Reply, Refusal> {
         let known = self.as_of.get(&shard).copied().unwrap_or_default();
         if as_of < known {
-            return Err(Refusal::OtherRevision {
+            return Err(Refusal::Meta(MetaRefusal::OtherRevision {
                 expected: as_of,
                 actual: known,
-            });
+            }));
         }
         let mut placement = self.placement.clone();
         let Some(present) = placement.shards.get_mut(&shard) else {
@@ -134,7 +138,7 @@ impl Founded {
             .holders(shard)
             .find(|node| !self.nodes.contains_key(node))
         {
-            return Err(Refusal::NoSuchNode { node });
+            return Err(Refusal::Meta(MetaRefusal::NoSuchNode { node }));
         }
         if placement != self.placement {
             self.as_of.insert(shard, as_of);
@@ -146,25 +150,27 @@ impl Founded {
     }
 
     fn changed(&self) -> Reply {
-        Reply::Changed {
+        Reply::Meta(MetaReply::Changed {
             revision: self.revision,
-        }
+        })
     }
 
     fn lifecycle(&self, node: NodeId) -> Result<Lifecycle, Refusal> {
         if self.nodes.contains_key(&node) {
             Ok(self.lifecycles.get(&node).copied().unwrap_or_default())
         } else {
-            Err(Refusal::NoSuchNode { node })
+            Err(Refusal::Meta(MetaRefusal::NoSuchNode { node }))
         }
     }
 
     fn expect(&self, expected: Option<u64>) -> Result<(), Refusal> {
         match expected {
-            Some(expected) if expected != self.revision => Err(Refusal::OtherRevision {
-                expected,
-                actual: self.revision,
-            }),
+            Some(expected) if expected != self.revision => {
+                Err(Refusal::Meta(MetaRefusal::OtherRevision {
+                    expected,
+                    actual: self.revision,
+                }))
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -174,7 +180,7 @@ impl Founded {
         let name = self.nodes.get(&node).map(|record| &record.name);
         let mut later = self.nodes.range(node..).skip(1);
         match later.find(|(_, record)| Some(&record.name) == name) {
-            Some((by, _)) => Err(Refusal::NodeReplaced { node, by: *by }),
+            Some((by, _)) => Err(Refusal::Meta(MetaRefusal::NodeReplaced { node, by: *by })),
             None => Ok(()),
         }
     }
@@ -186,7 +192,11 @@ impl Founded {
             .filter(|other| **other != node && self.lifecycle(**other) == Ok(Lifecycle::Active));
         let (left, needed) = (active.count(), self.settings.replication_factor as usize);
         if left < needed {
-            return Err(Refusal::TooFewNodes { node, left, needed });
+            return Err(Refusal::Meta(MetaRefusal::TooFewNodes {
+                node,
+                left,
+                needed,
+            }));
         }
         Ok(())
     }
@@ -197,10 +207,10 @@ impl Founded {
         for (shard, voters) in &self.placement.shards {
             let left = voters.iter().filter(stays).count();
             if voters.contains(&node) && left <= voters.len() / 2 {
-                return Err(Refusal::NoMajorityWithout {
+                return Err(Refusal::Meta(MetaRefusal::NoMajorityWithout {
                     node,
                     shard: *shard,
-                });
+                }));
             }
         }
         Ok(())

@@ -4,7 +4,14 @@ use super::*;
 use crate::{
     codec::{decode_versioned, encode_versioned},
     id::{Millis, ShardTime, Timestamp},
+    locks::command::LockCommand,
+    meta::MetaAnswer,
+    meta::MetaQuery,
+    meta::MetaRefusal,
+    meta::MetaReply,
     placement::place,
+    session::SessionCommand,
+    session::SessionQuery,
 };
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -73,9 +80,14 @@ fn refuses_as_malformed(meta: &mut Meta, command: MetaCommand) {
 #[test]
 fn the_first_founding_counts_and_a_second_changes_nothing() {
     let mut meta = Meta::new();
-    assert_eq!(meta.query(&Query::Cluster), Answer::Cluster(None));
+    assert_eq!(
+        meta.query(&Query::Meta(MetaQuery::Cluster)),
+        Answer::Meta(MetaAnswer::Cluster(None))
+    );
     assert_eq!(run(&mut meta, founding(CLUSTER)), Reply::Done);
-    let Answer::Cluster(Some(view)) = meta.query(&Query::Cluster) else {
+    let Answer::Meta(MetaAnswer::Cluster(Some(view))) =
+        meta.query(&Query::Meta(MetaQuery::Cluster))
+    else {
         panic!("founded, but without tables");
     };
     assert_eq!(view.cluster, CLUSTER);
@@ -136,7 +148,7 @@ fn a_known_node_describes_itself_and_an_unknown_one_is_refused() {
     assert_eq!(meta.cluster().unwrap().nodes, vec![node(1), moved, node(3)]);
 
     let before = meta.clone();
-    let refused = Reply::Refused(Refusal::NoSuchNode { node: NodeId(9) });
+    let refused = Reply::Refused(Refusal::Meta(MetaRefusal::NoSuchNode { node: NodeId(9) }));
     let unknown = || MetaCommand::DescribeNode { node: node(9) };
     assert_eq!(run(&mut meta, unknown()), refused);
     assert_eq!(meta, before);
@@ -156,25 +168,25 @@ fn commands_and_questions_of_data_shards_are_refused_one_by_one() {
         at: ShardTime(1),
         wall: Timestamp(1),
         commands: vec![
-            Command::RaiseTokens {
+            Command::Lock(LockCommand::RaiseTokens {
                 above: crate::FencingToken(1),
-            },
+            }),
             Command::Meta(MetaCommand::DescribeNode { node: node(1) }),
-            Command::OpenSession {
+            Command::Session(SessionCommand::Open {
                 session: crate::SessionId(1),
                 ttl: Millis(10_000),
                 priority: crate::Priority(0),
                 labels: BTreeMap::new(),
-            },
+            }),
         ],
     });
     let wrong = Outcome::Done(Reply::Refused(Refusal::WrongShard));
     let expected = vec![wrong.clone(), Outcome::Done(Reply::Done), wrong];
     assert_eq!(applied.outcomes, expected);
-    let question = Query::Sessions {
+    let question = Query::Session(SessionQuery::Sessions {
         after: None,
         limit: 1,
-    };
+    });
     assert_eq!(meta.query(&question), Answer::WrongShard);
 }
 
@@ -206,10 +218,10 @@ fn the_encodings_of_the_tables_are_pinned() {
         shards: BTreeMap::from([(ShardId(0), vec![NodeId(1), NodeId(2)])]),
         learners: BTreeMap::from([(ShardId(0), vec![NodeId(3)])]),
     };
-    let pinned = [2, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
+    let pinned = [3, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
     assert_eq!(encode_versioned(&placement), pinned);
-    assert_eq!(encode_versioned(&settings()), [2, 4, 3, 1]);
-    let mut record = vec![2, 1, 6];
+    assert_eq!(encode_versioned(&settings()), [3, 4, 3, 1]);
+    let mut record = vec![3, 1, 6];
     record.extend(b"node-1");
     record.push(11);
     record.extend(b"node-1:7400");
@@ -247,7 +259,7 @@ fn remove(meta: &mut Meta, node: u64) -> Reply {
 }
 
 fn joined(node: u64) -> Reply {
-    Reply::Joined { node: NodeId(node) }
+    Reply::Meta(MetaReply::Joined { node: NodeId(node) })
 }
 
 #[test]
@@ -267,11 +279,17 @@ fn an_id_is_not_given_again_after_its_node_was_removed() {
     join(&mut meta, "new", 5);
     assert!(matches!(
         set(&mut meta, 4, Lifecycle::Draining),
-        Reply::Changed { .. }
+        Reply::Meta(MetaReply::Changed { .. })
     ));
-    assert!(matches!(remove(&mut meta, 4), Reply::Changed { .. }));
+    assert!(matches!(
+        remove(&mut meta, 4),
+        Reply::Meta(MetaReply::Changed { .. })
+    ));
     // Removed is removed, also when asked again.
-    assert!(matches!(remove(&mut meta, 4), Reply::Changed { .. }));
+    assert!(matches!(
+        remove(&mut meta, 4),
+        Reply::Meta(MetaReply::Changed { .. })
+    ));
     assert_eq!(join(&mut meta, "new", 6), joined(5));
 }
 
@@ -281,10 +299,10 @@ fn an_empty_node_under_an_old_name_replaces_the_old_one() {
     assert_eq!(join(&mut meta, "node-2", 5), joined(4));
     let view = meta.cluster().unwrap();
     assert_eq!(view.lifecycle(NodeId(2)), Lifecycle::Lost);
-    let replaced = Refusal::NodeReplaced {
+    let replaced = Refusal::Meta(MetaRefusal::NodeReplaced {
         node: NodeId(2),
         by: NodeId(4),
-    };
+    });
     let refused = Reply::Refused(replaced);
     assert_eq!(set(&mut meta, 2, Lifecycle::Active), refused);
     assert_eq!(
@@ -298,13 +316,13 @@ fn a_lost_node_that_is_back_is_active() {
     let mut meta = founded();
     assert_eq!(
         set(&mut meta, 2, Lifecycle::Lost),
-        Reply::Changed { revision: 2 }
+        Reply::Meta(MetaReply::Changed { revision: 2 })
     );
     // Two of three: no other may be lost beside it.
     let both = set(&mut meta, 3, Lifecycle::Lost);
     assert!(matches!(
         both,
-        Reply::Refused(Refusal::NoMajorityWithout { .. })
+        Reply::Refused(Refusal::Meta(MetaRefusal::NoMajorityWithout { .. }))
     ));
     run(&mut meta, MetaCommand::DescribeNode { node: node(2) });
     assert_eq!(
@@ -319,28 +337,28 @@ fn what_would_leave_too_little_is_refused() {
     let too_few = set(&mut meta, 1, Lifecycle::Draining);
     assert!(matches!(
         too_few,
-        Reply::Refused(Refusal::TooFewNodes {
+        Reply::Refused(Refusal::Meta(MetaRefusal::TooFewNodes {
             left: 2,
             needed: 3,
             ..
-        })
+        }))
     ));
     join(&mut meta, "new", 5);
     assert!(matches!(
         remove(&mut meta, 1),
-        Reply::Refused(Refusal::NodeActive { .. })
+        Reply::Refused(Refusal::Meta(MetaRefusal::NodeActive { .. }))
     ));
     assert!(matches!(
         set(&mut meta, 1, Lifecycle::Draining),
-        Reply::Changed { .. }
+        Reply::Meta(MetaReply::Changed { .. })
     ));
     assert!(matches!(
         remove(&mut meta, 1),
-        Reply::Refused(Refusal::NodeNotEmpty { replicas: 5, .. })
+        Reply::Refused(Refusal::Meta(MetaRefusal::NodeNotEmpty { replicas: 5, .. }))
     ));
     assert!(matches!(
         set(&mut meta, 9, Lifecycle::Draining),
-        Reply::Refused(Refusal::NoSuchNode { .. })
+        Reply::Refused(Refusal::Meta(MetaRefusal::NoSuchNode { .. }))
     ));
 }
 
@@ -353,19 +371,19 @@ fn who_decided_by_older_tables_is_refused() {
         lifecycle: Lifecycle::Draining,
         expected,
     };
-    let other = Refusal::OtherRevision {
+    let other = Refusal::Meta(MetaRefusal::OtherRevision {
         expected: 1,
         actual: 2,
-    };
+    });
     assert_eq!(run(&mut meta, drain(Some(1))), Reply::Refused(other));
     assert_eq!(
         run(&mut meta, drain(Some(2))),
-        Reply::Changed { revision: 3 }
+        Reply::Meta(MetaReply::Changed { revision: 3 })
     );
     // It is as asked for: a repetition is no second decision.
     assert_eq!(
         run(&mut meta, drain(Some(2))),
-        Reply::Changed { revision: 3 }
+        Reply::Meta(MetaReply::Changed { revision: 3 })
     );
 }
 
@@ -381,7 +399,7 @@ fn replicas_are_recorded_where_nodes_are_known() {
     };
     let replicas = |voters: &[u64], learners: &[u64]| replicas_as_of(10, voters, learners);
     let moved = run(&mut meta, replicas(&[1, 2, 3], &[4]));
-    assert_eq!(moved, Reply::Changed { revision: 3 });
+    assert_eq!(moved, Reply::Meta(MetaReply::Changed { revision: 3 }));
     assert_eq!(run(&mut meta, replicas(&[1, 2, 3], &[4])), moved);
     let view = meta.cluster().unwrap();
     assert_eq!(view.placement.replicas_on(NodeId(4)), 1);
@@ -391,13 +409,13 @@ fn replicas_are_recorded_where_nodes_are_known() {
     let unknown = run(&mut meta, replicas(&[1, 2, 9], &[]));
     assert_eq!(
         unknown,
-        Reply::Refused(Refusal::NoSuchNode { node: NodeId(9) })
+        Reply::Refused(Refusal::Meta(MetaRefusal::NoSuchNode { node: NodeId(9) }))
     );
     // A leader that was deposed meanwhile may still report what was.
     let older = run(&mut meta, replicas_as_of(9, &[1, 2, 3], &[]));
     assert!(matches!(
         older,
-        Reply::Refused(Refusal::OtherRevision { .. })
+        Reply::Refused(Refusal::Meta(MetaRefusal::OtherRevision { .. }))
     ));
     let bytes = encode_versioned(&meta);
     assert_eq!(decode_versioned::<Meta>(&bytes), Ok(meta));
@@ -461,6 +479,6 @@ fn the_tables_of_survivors_name_nobody_else() {
     };
     assert!(matches!(
         run(&mut recovered, reported),
-        Reply::Changed { .. }
+        Reply::Meta(MetaReply::Changed { .. })
     ));
 }

@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    command::{AckedRanges, SerialRange},
     id::Serial,
+    request::{AckedRanges, SerialRange},
 };
 
 /// Most ranges that are kept of a session: between two of them lies a request without an answer, of

@@ -9,9 +9,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{MAX_ABANDONED, MAX_IN_FLIGHT, WaitingRequest, acked::Acked};
 use crate::{
-    command::{AckedRanges, SerialRange},
     id::Serial,
-    reply::{Grant, Refusal, Reply},
+    locks::reply::Grant,
+    locks::reply::LockReply,
+    reply::{Refusal, Reply},
+    request::{AckedRanges, SerialRange},
+    session::SessionRefusal,
 };
 
 /// The requests of a session in a shard.
@@ -72,7 +75,9 @@ impl Requests {
             return if wait.fingerprint == fingerprint {
                 Admission::Waiting
             } else {
-                Admission::Answered(Reply::Refused(Refusal::SerialReused { serial: serial.0 }))
+                Admission::Answered(Reply::Refused(Refusal::Session(
+                    SessionRefusal::SerialReused { serial: serial.0 },
+                )))
             };
         }
         if let Some(answered) = self.answers.get(&serial) {
@@ -80,25 +85,33 @@ impl Requests {
             return Admission::Answered(if first == fingerprint {
                 answered.reply.clone()
             } else {
-                Reply::Refused(Refusal::SerialReused { serial: serial.0 })
+                Reply::Refused(Refusal::Session(SessionRefusal::SerialReused {
+                    serial: serial.0,
+                }))
             });
         }
         if self.acked.contains(serial) {
-            return Admission::Answered(Reply::Refused(Refusal::SerialForgotten {
-                serial: serial.0,
-                acked_below: self.acked.below.0,
-            }));
+            return Admission::Answered(Reply::Refused(Refusal::Session(
+                SessionRefusal::SerialForgotten {
+                    serial: serial.0,
+                    acked_below: self.acked.below.0,
+                },
+            )));
         }
         if self.abandoned.contains(&serial) {
             let serial = serial.0;
-            return Admission::Answered(Reply::Refused(Refusal::Abandoned { serial }));
+            return Admission::Answered(Reply::Refused(Refusal::Session(
+                SessionRefusal::Abandoned { serial },
+            )));
         }
         // A request that leaves nothing behind is let through even then: it may be the release
         // for which all others wait.
         let is_kept = may_wait || !serial.is_ephemeral();
         if is_kept && self.waits.len() + self.answers.len() >= MAX_IN_FLIGHT {
             let limit = MAX_IN_FLIGHT;
-            return Admission::Answered(Reply::Refused(Refusal::TooManyInFlight { limit }));
+            return Admission::Answered(Reply::Refused(Refusal::Session(
+                SessionRefusal::TooManyInFlight { limit },
+            )));
         }
         Admission::New
     }
@@ -132,7 +145,7 @@ impl Requests {
         let refused = Reply::Refused(refusal);
         match self.answers.get_mut(&serial) {
             Some(Answered { reply, .. }) => {
-                let Reply::Granted(grants) = reply else {
+                let Reply::Lock(LockReply::Granted(grants)) = reply else {
                     return Abandoned::Over;
                 };
                 let grants = std::mem::take(grants);

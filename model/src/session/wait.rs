@@ -5,10 +5,12 @@
 //! hold nothing else cannot wait for each other in a circle.
 
 use crate::{
-    command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
     id::{FencingToken, LockName, Owner, ShardTime, Timestamp, WaitEpoch},
-    locks::lock::Arrival,
-    locks::mode::Mode,
+    locks::{
+        command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
+        lock::Arrival,
+        mode::Mode,
+    },
     value::Value,
 };
 

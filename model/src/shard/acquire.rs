@@ -10,13 +10,20 @@ use super::{
     request::{Kind, fingerprint},
 };
 use crate::{
-    command::{LockSpec, RequestId, Wait},
     id::{FencingToken, LockName, Owner, Serial, SessionId},
-    locks::change::ChangeKind,
-    locks::lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
-    locks::mode::Mode,
+    locks::reply::LockRefusal,
+    locks::reply::LockReply,
+    locks::{
+        change::ChangeKind,
+        command::LockSpec,
+        lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
+        mode::Mode,
+        reply::Grant,
+    },
     machine::Outcome,
-    reply::{Grant, Refusal, Reply},
+    reply::{Refusal, Reply},
+    request::{RequestId, Wait},
+    session::SessionRefusal,
     session::{Acquisition, Goal},
     value::Value,
 };
@@ -42,20 +49,20 @@ impl ReentryError {
     fn of(self, name: &LockName) -> Refusal {
         let name = name.to_string();
         match self {
-            Self::NeedsUpgrade => Refusal::UpgradeRequired { name },
-            Self::TooMany => Refusal::TooManyHolds {
+            Self::NeedsUpgrade => Refusal::Lock(LockRefusal::UpgradeRequired { name }),
+            Self::TooMany => Refusal::Lock(LockRefusal::TooManyHolds {
                 name,
                 limit: MAX_HOLDS,
-            },
-            Self::OtherPermits => Refusal::OtherPermits { name },
-            Self::Upgrading => Refusal::UpgradePending { name },
+            }),
+            Self::OtherPermits => Refusal::Lock(LockRefusal::OtherPermits { name }),
+            Self::Upgrading => Refusal::Lock(LockRefusal::UpgradePending { name }),
         }
     }
 }
 
 fn unavailable(name: &LockName) -> Refusal {
     let name = name.to_string();
-    Refusal::Unavailable { name }
+    Refusal::Lock(LockRefusal::Unavailable { name })
 }
 
 /// True if who comes first has to wait for others.
@@ -70,7 +77,7 @@ const fn waits_alone(mode: Mode) -> bool {
 fn other_usage(lock: &Lock, name: &LockName, mode: Mode) -> Option<Refusal> {
     let present = lock.usage().filter(|present| *present != mode.usage())?;
     let name = name.to_string();
-    Some(Refusal::OtherUsage { name, present })
+    Some(Refusal::Lock(LockRefusal::OtherUsage { name, present }))
 }
 
 impl Shard {
@@ -174,10 +181,10 @@ impl Shard {
                         }
                         None => {
                             let name = name.to_string();
-                            Refusal::TooManyWaiters {
+                            Refusal::Lock(LockRefusal::TooManyWaiters {
                                 name,
                                 limit: MAX_WAITERS,
-                            }
+                            })
                         }
                     }
                 }
@@ -199,7 +206,7 @@ impl Shard {
         let LockSpec { name, mode } = spec;
         let Acquisition { owner, value, .. } = acquisition;
         let Some(holdings) = self.holdings.get_mut(&session) else {
-            return Taking::Refused(Refusal::NotAttached { session });
+            return Taking::Refused(Refusal::Session(SessionRefusal::NotAttached { session }));
         };
         match holdings.entry((name.clone(), owner.clone())) {
             Entry::Occupied(own) => match self.locks.get_mut(name) {
@@ -264,7 +271,7 @@ impl Shard {
                 holds: hold.granted,
             });
         }
-        Reply::Granted(grants)
+        Reply::Lock(LockReply::Granted(grants))
     }
 
     /// Undoes what an acquisition has taken.

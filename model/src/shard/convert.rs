@@ -11,13 +11,18 @@ use super::{
     request::{Kind, fingerprint},
 };
 use crate::{
-    command::{RequestId, Wait},
     id::{FencingToken, LockName},
-    locks::change::ChangeKind,
-    locks::lock::{Hold, Upgrader},
-    locks::mode::Mode,
+    locks::reply::LockRefusal,
+    locks::reply::LockReply,
+    locks::{
+        change::ChangeKind,
+        lock::{Hold, Upgrader},
+        mode::Mode,
+        reply::Grant,
+    },
     machine::Outcome,
-    reply::{Grant, Refusal, Reply},
+    reply::{Refusal, Reply},
+    request::{RequestId, Wait},
     session::Goal,
 };
 
@@ -25,7 +30,7 @@ use crate::{
 fn held_again(hold: &Hold, name: &LockName) -> Option<Refusal> {
     let holds = hold.count();
     let name = name.to_string();
-    (holds > 1).then_some(Refusal::HeldAgain { name, holds })
+    (holds > 1).then_some(Refusal::Lock(LockRefusal::HeldAgain { name, holds }))
 }
 
 impl Shard {
@@ -41,10 +46,10 @@ impl Shard {
             match shard.granted_hold(request.session, &name, token) {
                 Err(refusal) => return Step::refused(refusal),
                 Ok((_, mode @ (Mode::Exclusive | Mode::Permits { .. } | Mode::Meet { .. }))) => {
-                    return Step::refused(Refusal::WrongMode {
+                    return Step::refused(Refusal::Lock(LockRefusal::WrongMode {
                         name: name.to_string(),
                         mode,
-                    });
+                    }));
                 }
                 Ok((hold, Mode::Shared)) => {
                     if let Some(refusal) = held_again(hold, &name) {
@@ -53,23 +58,23 @@ impl Shard {
                 }
             }
             let Some(lock) = shard.locks.get_mut(&name) else {
-                return Step::refused(Refusal::StaleToken {
+                return Step::refused(Refusal::Lock(LockRefusal::StaleToken {
                     name: name.to_string(),
                     token,
-                });
+                }));
             };
             if lock.upgrader.is_some() {
-                return Step::refused(Refusal::UpgradeDeadlock {
+                return Step::refused(Refusal::Lock(LockRefusal::UpgradeDeadlock {
                     name: name.to_string(),
-                });
+                }));
             }
             if lock.held.is_shared_by_one() {
                 return Step::Done(shard.promote(&name, token));
             }
             if wait == Wait::Try {
-                return Step::refused(Refusal::Unavailable {
+                return Step::refused(Refusal::Lock(LockRefusal::Unavailable {
                     name: name.to_string(),
-                });
+                }));
             }
             let RequestId {
                 session, serial, ..
@@ -90,10 +95,10 @@ impl Shard {
         let token = self.last_token.next();
         let lock = self.locks.get_mut(name);
         let Some(hold) = lock.and_then(|lock| lock.held.promote(token, self.wall)) else {
-            return Reply::Refused(Refusal::StaleToken {
+            return Reply::Refused(Refusal::Lock(LockRefusal::StaleToken {
                 name: name.to_string(),
                 token: old,
-            });
+            }));
         };
         self.last_token = token;
         if let Some(holdings) = self.holdings.get_mut(&hold.session) {
@@ -102,12 +107,12 @@ impl Shard {
         let (mode, holds) = (Mode::Exclusive, hold.granted);
         self.note(ChangeKind::Converted, name, token);
         let name = name.clone();
-        Reply::Granted(vec![Grant {
+        Reply::Lock(LockReply::Granted(vec![Grant {
             name,
             mode,
             token,
             holds,
-        }])
+        }]))
     }
 
     pub(super) fn downgrade(
@@ -121,10 +126,10 @@ impl Shard {
             match shard.granted_hold(request.session, &name, token) {
                 Err(refusal) => Step::refused(refusal),
                 Ok((_, mode @ (Mode::Shared | Mode::Permits { .. } | Mode::Meet { .. }))) => {
-                    Step::refused(Refusal::WrongMode {
+                    Step::refused(Refusal::Lock(LockRefusal::WrongMode {
                         name: name.to_string(),
                         mode,
-                    })
+                    }))
                 }
                 Ok((hold, Mode::Exclusive)) => {
                     if let Some(refusal) = held_again(hold, &name) {
@@ -135,7 +140,7 @@ impl Shard {
                     }
                     shard.note(ChangeKind::Converted, &name, token);
                     shard.changed.push_back(name);
-                    Step::Done(Reply::Downgraded { token })
+                    Step::Done(Reply::Lock(LockReply::Downgraded { token }))
                 }
             }
         })

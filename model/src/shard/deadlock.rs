@@ -7,11 +7,14 @@
 use super::Shard;
 use crate::{
     id::{Owner, Party, Serial, SessionId, ShardTime, WaitEpoch},
-    locks::deadlock::{
-        self, Blocked, Deadlock, Edge, Holds, MAX_HOLDERS, MAX_REMEMBERED, Waits, Walk, words,
+    locks::reply::LockRefusal,
+    locks::{
+        deadlock::{
+            self, Blocked, Deadlock, Edge, Holds, MAX_HOLDERS, MAX_REMEMBERED, Waits, Walk, words,
+        },
+        lock::{Hold, Lock},
+        mode::Usage,
     },
-    locks::lock::{Hold, Lock},
-    locks::mode::Usage,
     reply::{Refusal, Reply},
     session::{Goal, Member, WaitingRequest},
 };
@@ -55,7 +58,7 @@ impl Shard {
         cycle: Vec<Edge>,
     ) -> Reply {
         if self.waiting.get(&epoch) != Some(&(session, serial)) {
-            return Reply::Refused(Refusal::NoSuchWait);
+            return Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait));
         }
         self.abort(session, serial, cycle);
         Reply::Done
@@ -68,10 +71,10 @@ impl Shard {
         let Some(withdrawn) = self.withdraw(session, serial) else {
             return;
         };
-        let refusal = Refusal::Deadlock {
+        let refusal = Refusal::Lock(LockRefusal::Deadlock {
             name: withdrawn.name.to_string(),
             cycle: words(&cycle),
-        };
+        });
         self.complete(
             session,
             serial,

@@ -7,11 +7,15 @@ use std::collections::BTreeSet;
 
 use super::Shard;
 use crate::{
-    command::{EndReason, Labels, MAX_SESSION_TTL, MIN_SESSION_TTL},
     id::{Millis, Priority, Serial, SessionEpoch, SessionId, ShardId, ShardTime, TouchNumber},
     machine::Effect,
     reply::{Refusal, Reply},
-    session::{Holdings, Home, MAX_TOMBSTONES, Member, Presence, Role, TOMBSTONE_LIFE, Touch},
+    session::SessionRefusal,
+    session::SessionReply,
+    session::{
+        EndReason, Holdings, Home, Labels, MAX_SESSION_TTL, MAX_TOMBSTONES, MIN_SESSION_TTL,
+        Member, Presence, Role, TOMBSTONE_LIFE, Touch,
+    },
 };
 
 impl Shard {
@@ -27,7 +31,7 @@ impl Shard {
             return Reply::Refused(Refusal::Malformed { what });
         }
         if self.sessions.contains_key(&session) {
-            return Reply::Refused(Refusal::SessionExists { session });
+            return Reply::Refused(Refusal::Session(SessionRefusal::SessionExists { session }));
         }
         let epoch = SessionEpoch::FIRST;
         let role = Role::Home(Home {
@@ -46,11 +50,11 @@ impl Shard {
             ttl,
             epoch,
         });
-        Reply::Session {
+        Reply::Session(SessionReply::Opened {
             session,
             ttl,
             epoch,
-        }
+        })
     }
 
     pub(super) fn resume_session(&mut self, session: SessionId) -> Reply {
@@ -65,11 +69,11 @@ impl Shard {
                     ttl,
                     epoch,
                 });
-                Reply::Session {
+                Reply::Session(SessionReply::Opened {
                     session,
                     ttl,
                     epoch,
-                }
+                })
             }
         }
     }
@@ -88,11 +92,11 @@ impl Shard {
                 }
                 let (priority, opened) = (home.priority, home.opened);
                 self.last_touch = touch.number;
-                Reply::Touched {
+                Reply::Session(SessionReply::Touched {
                     touch,
                     priority,
                     opened,
-                }
+                })
             }
         }
     }
@@ -121,14 +125,14 @@ impl Shard {
     /// Repeating it changes nothing.
     pub(super) fn revoke_session(&mut self, session: SessionId) -> Reply {
         match self.home(session) {
-            Err(Refusal::SessionEnded { .. }) => Reply::Done,
+            Err(Refusal::Session(SessionRefusal::SessionEnded { .. })) => Reply::Done,
             Err(refusal) => Reply::Refused(refusal),
             Ok(home) => {
                 let lease = home.ttl;
                 if !std::mem::replace(&mut home.revoked, true) {
                     self.effects.push(Effect::SessionRevoked { session });
                 }
-                Reply::Revoked { lease }
+                Reply::Session(SessionReply::Revoked { lease })
             }
         }
     }
@@ -136,7 +140,7 @@ impl Shard {
     /// Ends a session in its home. Repeating it changes nothing.
     pub(super) fn end_session(&mut self, session: SessionId, reason: EndReason) -> Reply {
         let reason = match self.home(session) {
-            Err(Refusal::SessionEnded { .. }) => return Reply::Done,
+            Err(Refusal::Session(SessionRefusal::SessionEnded { .. })) => return Reply::Done,
             Err(refusal) => return Reply::Refused(refusal),
             // It was closed, and then its time was over.
             Ok(home) if home.revoked => EndReason::Closed,
@@ -187,7 +191,9 @@ impl Shard {
             }
             Some(Presence::Ended { .. }) => Reply::Done,
             // An open session keeps its touch: the answer is for an end that was never made.
-            Some(Presence::Open(_)) | None => Reply::Refused(Refusal::NoSession { session }),
+            Some(Presence::Open(_)) | None => {
+                Reply::Refused(Refusal::Session(SessionRefusal::NoSession { session }))
+            }
         }
     }
 
@@ -196,13 +202,13 @@ impl Shard {
         match self.sessions.get(&session) {
             Some(Presence::Open(_)) => Reply::Done,
             Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
-                Reply::Refused(Refusal::SessionEnded {
+                Reply::Refused(Refusal::Session(SessionRefusal::SessionEnded {
                     session,
                     reason: *reason,
-                })
+                }))
             }
             None if touch.number <= self.floor(touch.home) => {
-                Reply::Refused(Refusal::AttachTooOld { session })
+                Reply::Refused(Refusal::Session(SessionRefusal::AttachTooOld { session }))
             }
             None => {
                 self.admit(session, role);
@@ -277,16 +283,17 @@ impl Shard {
     /// The home's part of an open session.
     fn home(&mut self, session: SessionId) -> Result<&mut Home, Refusal> {
         match self.sessions.get_mut(&session) {
-            Some(Presence::Open(member)) => {
-                member.role.home_mut().ok_or(Refusal::NoSession { session })
-            }
+            Some(Presence::Open(member)) => member
+                .role
+                .home_mut()
+                .ok_or(Refusal::Session(SessionRefusal::NoSession { session })),
             Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
-                Err(Refusal::SessionEnded {
+                Err(Refusal::Session(SessionRefusal::SessionEnded {
                     session,
                     reason: *reason,
-                })
+                }))
             }
-            None => Err(Refusal::NoSession { session }),
+            None => Err(Refusal::Session(SessionRefusal::NoSession { session })),
         }
     }
 
@@ -295,7 +302,10 @@ impl Shard {
         let home = self.home(session)?;
         if home.revoked {
             let reason = EndReason::Closed;
-            return Err(Refusal::SessionEnded { session, reason });
+            return Err(Refusal::Session(SessionRefusal::SessionEnded {
+                session,
+                reason,
+            }));
         }
         Ok(home)
     }
@@ -306,7 +316,10 @@ impl Shard {
         let serials: Vec<Serial> = waits.keys().copied().collect();
         for serial in serials {
             if self.withdraw(session, serial).is_some() {
-                let reply = Reply::Refused(Refusal::SessionEnded { session, reason });
+                let reply = Reply::Refused(Refusal::Session(SessionRefusal::SessionEnded {
+                    session,
+                    reason,
+                }));
                 self.effects.push(Effect::Complete {
                     session,
                     serial,

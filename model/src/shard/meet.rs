@@ -7,9 +7,14 @@
 use super::{Shard, Step};
 use crate::{
     id::{FencingToken, LockName, Serial, SessionId},
-    locks::lock::{Lock, MAX_WAITERS, Waiter},
-    locks::mode::Mode,
-    reply::{Grant, Refusal, Reply},
+    locks::reply::LockRefusal,
+    locks::reply::LockReply,
+    locks::{
+        lock::{Lock, MAX_WAITERS, Waiter},
+        mode::Mode,
+        reply::Grant,
+    },
+    reply::{Refusal, Reply},
     session::{Acquisition, Goal},
 };
 
@@ -30,7 +35,7 @@ impl Shard {
         parties: u32,
     ) -> Step {
         let Some(spec) = acquisition.next() else {
-            return Step::Done(Reply::Granted(Vec::new()));
+            return Step::Done(Reply::Lock(LockReply::Granted(Vec::new())));
         };
         let name = spec.name.clone();
         let mode = Mode::Meet { parties };
@@ -50,10 +55,10 @@ impl Shard {
                 acquisition,
                 arrival,
             }),
-            None => Step::refused(Refusal::TooManyWaiters {
+            None => Step::refused(Refusal::Lock(LockRefusal::TooManyWaiters {
                 name: name.to_string(),
                 limit: MAX_WAITERS,
-            }),
+            })),
         }
     }
 
@@ -61,12 +66,12 @@ impl Shard {
     fn pass(&mut self, name: &LockName, mode: Mode) -> Reply {
         let token: FencingToken = self.last_token.next();
         self.last_token = token;
-        let passed = Reply::Granted(vec![Grant {
+        let passed = Reply::Lock(LockReply::Granted(vec![Grant {
             name: name.clone(),
             mode,
             token,
             holds: 0,
-        }]);
+        }]));
         while let Some(waiter) = self.locks.get_mut(name).and_then(Lock::pop) {
             let Waiter {
                 session, serial, ..

@@ -5,9 +5,11 @@
 use super::Shard;
 use crate::{
     id::{FencingToken, LockName, Revision},
-    locks::change::{Change, ChangeKind},
-    locks::lock::{Hold, Lock},
-    locks::mode::Mode,
+    locks::{
+        change::{Change, ChangeKind},
+        lock::{Hold, Lock},
+        mode::Mode,
+    },
 };
 
 impl Shard {

@@ -8,11 +8,11 @@ use super::{
     request::{Kind, fingerprint},
 };
 use crate::{
-    command::{RequestId, Wait},
     id::{FencingToken, LockName},
     locks::change::ChangeKind,
     machine::Outcome,
     reply::Reply,
+    request::{RequestId, Wait},
     value::Value,
 };
 

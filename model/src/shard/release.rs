@@ -10,11 +10,19 @@ use super::{
     request::{Kind, fingerprint},
 };
 use crate::{
-    command::{GiveBack, Mode, RequestId, Wait},
     id::{FencingToken, LockName, Owner, Serial, SessionId},
-    locks::lock::{Hold, Upgrader},
+    locks::reply::LockRefusal,
+    locks::reply::LockReply,
+    locks::{
+        command::GiveBack,
+        lock::{Hold, Upgrader},
+        mode::Mode,
+        reply::Grant,
+    },
     machine::Outcome,
-    reply::{Grant, Refusal, Reply},
+    reply::{Refusal, Reply},
+    request::{RequestId, Wait},
+    session::SessionRefusal,
     session::{Abandoned, MAX_IN_FLIGHT},
 };
 
@@ -34,7 +42,7 @@ impl Shard {
                     if holds == 0 {
                         shard.lost(&name, token);
                     }
-                    Reply::Released { holds }
+                    Reply::Lock(LockReply::Released { holds })
                 }
                 Err(refusal) => Reply::Refused(refusal),
             })
@@ -82,7 +90,7 @@ impl Shard {
             }
             Abandoned::NoRoom => {
                 let limit = MAX_IN_FLIGHT;
-                return Reply::Refused(Refusal::TooManyInFlight { limit });
+                return Reply::Refused(Refusal::Session(SessionRefusal::TooManyInFlight { limit }));
             }
         }
         Reply::Done
@@ -110,9 +118,11 @@ impl Shard {
             let hold = lock.held.get_mut(token)?;
             (hold.session == session && hold.granted > 0).then_some((hold, mode))
         });
-        found.ok_or_else(|| Refusal::StaleToken {
-            name: name.to_string(),
-            token,
+        found.ok_or_else(|| {
+            Refusal::Lock(LockRefusal::StaleToken {
+                name: name.to_string(),
+                token,
+            })
         })
     }
 
@@ -127,10 +137,10 @@ impl Shard {
             } = upgrader;
             self.changed.push_back(name.clone());
             if let Some(wait) = self.take_wait(session, serial) {
-                let refusal = Refusal::StaleToken {
+                let refusal = Refusal::Lock(LockRefusal::StaleToken {
                     name: name.to_string(),
                     token,
-                };
+                });
                 self.complete(session, serial, wait.fingerprint, Reply::Refused(refusal));
             }
         }

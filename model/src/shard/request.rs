@@ -8,10 +8,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Shard, Step};
 use crate::{
     codec::Encode,
-    command::{RequestId, Wait},
     id::{Serial, SessionId, ShardTime},
     machine::{Effect, Outcome},
     reply::{Refusal, Reply},
+    request::{RequestId, Wait},
+    session::SessionRefusal,
     session::{Admission, Goal, Presence, WaitingRequest},
 };
 
@@ -88,12 +89,14 @@ impl Shard {
     pub(super) fn absent(&self, session: SessionId) -> Reply {
         Reply::Refused(match self.sessions.get(&session) {
             Some(Presence::Ending { reason, .. } | Presence::Ended { reason, .. }) => {
-                Refusal::SessionEnded {
+                Refusal::Session(SessionRefusal::SessionEnded {
                     session,
                     reason: *reason,
-                }
+                })
             }
-            Some(Presence::Open(_)) | None => Refusal::NotAttached { session },
+            Some(Presence::Open(_)) | None => {
+                Refusal::Session(SessionRefusal::NotAttached { session })
+            }
         })
     }
 

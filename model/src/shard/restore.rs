@@ -12,9 +12,11 @@ use super::Shard;
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, put_count},
     id::{FencingToken, LockName, Serial, SessionId},
-    locks::deadlock::{Deadlock, MAX_REMEMBERED},
-    locks::lock::{Held, Hold, Lock, Upgrader, Waiter},
-    locks::mode::Mode,
+    locks::{
+        deadlock::{Deadlock, MAX_REMEMBERED},
+        lock::{Held, Hold, Lock, Upgrader, Waiter},
+        mode::Mode,
+    },
     session::{Goal, Holdings, Presence, WaitingRequest},
 };
 

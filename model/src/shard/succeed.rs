@@ -11,6 +11,7 @@
 use super::Shard;
 use crate::{
     id::{FencingToken, Millis},
+    locks::reply::LockRefusal,
     reply::{Refusal, Reply},
     session::Presence,
 };
@@ -64,7 +65,7 @@ impl Shard {
     /// Repeating it changes nothing.
     pub(super) fn raise_tokens(&mut self, above: FencingToken) -> Reply {
         if !self.may_begin_above(above) {
-            return Reply::Refused(Refusal::NotEmpty { shard: self.id });
+            return Reply::Refused(Refusal::Lock(LockRefusal::NotEmpty { shard: self.id }));
         }
         self.last_token = self.last_token.max(above);
         Reply::Done

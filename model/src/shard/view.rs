@@ -7,12 +7,18 @@ use std::ops::Bound;
 use super::Shard;
 use crate::{
     id::{FencingToken, LockName, SessionId, ShardId},
-    locks::lock::Lock,
-    locks::mode::Mode,
-    query::{
-        Answer, HolderView, LockView, MAX_LISTED_WAITERS, MAX_PAGE, Query, SessionView, WaiterView,
+    locks::query::LockAnswer,
+    locks::query::LockQuery,
+    locks::{
+        lock::Lock,
+        mode::Mode,
+        query::{HolderView, LockView, MAX_LISTED_WAITERS, WaiterView},
     },
-    session::{Home, Presence},
+    page::MAX_PAGE,
+    query::{Answer, Query},
+    session::SessionAnswer,
+    session::SessionQuery,
+    session::{Home, Presence, SessionView},
 };
 
 impl Shard {
@@ -20,37 +26,47 @@ impl Shard {
     #[must_use]
     pub fn query(&self, query: &Query) -> Answer {
         match query {
-            Query::Lock { name } => Answer::Lock(match self.locks.get(name) {
-                Some(lock) => self.view_lock(name, lock),
-                None => self.view_lock(name, &Lock::default()),
-            }),
-            Query::Locks {
+            Query::Lock(LockQuery::Lock { name }) => {
+                Answer::Lock(LockAnswer::Lock(match self.locks.get(name) {
+                    Some(lock) => self.view_lock(name, lock),
+                    None => self.view_lock(name, &Lock::default()),
+                }))
+            }
+            Query::Lock(LockQuery::Locks {
                 prefix,
                 after,
                 limit,
-            } => Answer::Locks(self.view_locks(prefix, after.as_ref(), *limit)),
-            Query::Validate {
+            }) => Answer::Lock(LockAnswer::Locks(self.view_locks(
+                prefix,
+                after.as_ref(),
+                *limit,
+            ))),
+            Query::Lock(LockQuery::Validate {
                 name,
                 token,
                 session,
-            } => Answer::Valid(self.is_valid(name, *token, *session)),
-            Query::Sessions { after, limit } => {
-                Answer::Sessions(self.view_sessions(*after, *limit))
+            }) => Answer::Lock(LockAnswer::Valid(self.is_valid(name, *token, *session))),
+            Query::Session(SessionQuery::Sessions { after, limit }) => {
+                Answer::Session(SessionAnswer::Sessions(self.view_sessions(*after, *limit)))
             }
-            Query::Cluster => Answer::WrongShard,
-            Query::Touched { sessions } => Answer::Touched(self.view_touched(sessions)),
-            Query::Waits { parties } => Answer::Waits(
+            Query::Meta(_) => Answer::WrongShard,
+            Query::Session(SessionQuery::Touched { sessions }) => {
+                Answer::Session(SessionAnswer::Touched(self.view_touched(sessions)))
+            }
+            Query::Lock(LockQuery::Waits { parties }) => Answer::Lock(LockAnswer::Waits(
                 parties
                     .iter()
                     .flat_map(|party| self.blocked(party))
                     .collect(),
-            ),
-            Query::Stand { edges } => Answer::Stand(edges.iter().all(|edge| self.stands(edge))),
-            Query::Deadlocks => Answer::Deadlocks {
+            )),
+            Query::Lock(LockQuery::Stand { edges }) => Answer::Lock(LockAnswer::Stand(
+                edges.iter().all(|edge| self.stands(edge)),
+            )),
+            Query::Lock(LockQuery::Deadlocks) => Answer::Lock(LockAnswer::Deadlocks {
                 count: self.deadlock_count,
                 last: self.deadlocks.iter().cloned().collect(),
-            },
-            Query::Revision => Answer::Revision(self.revision()),
+            }),
+            Query::Lock(LockQuery::Revision) => Answer::Lock(LockAnswer::Revision(self.revision())),
         }
     }
 

@@ -6,6 +6,7 @@
 use super::Shard;
 use crate::{
     id::{LockName, Serial, SessionId},
+    locks::reply::LockRefusal,
     reply::{Refusal, Reply},
     session::Goal,
 };
@@ -20,11 +21,11 @@ pub(super) struct Withdrawn {
 impl Shard {
     pub(super) fn cancel_wait(&mut self, session: SessionId, serial: Serial) -> Reply {
         let Some(Withdrawn { fingerprint, name }) = self.withdraw(session, serial) else {
-            return Reply::Refused(Refusal::NoSuchWait);
+            return Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait));
         };
-        let refusal = Refusal::WaitCancelled {
+        let refusal = Refusal::Lock(LockRefusal::WaitCancelled {
             name: name.to_string(),
-        };
+        });
         self.complete(session, serial, fingerprint, Reply::Refused(refusal));
         Reply::Done
     }
@@ -35,9 +36,9 @@ impl Shard {
         {
             self.deadlines.pop_first();
             if let Some(Withdrawn { fingerprint, name }) = self.withdraw(session, serial) {
-                let refusal = Refusal::WaitTimedOut {
+                let refusal = Refusal::Lock(LockRefusal::WaitTimedOut {
                     name: name.to_string(),
-                };
+                });
                 self.complete(session, serial, fingerprint, Reply::Refused(refusal));
             }
         }

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Answer, Batch, ClusterId, Command, FencingToken, LockName, MetaCommand, Millis, NodeId, Owner,
-    Party, Priority, Query, Refusal, Reply, Serial, SessionEpoch, SessionId, ShardId, ShardTime,
+    Answer, Batch, ClusterId, Command, FencingToken, LockAnswer, LockCommand, LockName, LockQuery,
+    LockRefusal, LockReply, MetaAnswer, MetaCommand, MetaQuery, MetaRefusal, MetaReply, Millis,
+    NodeId, Owner, Party, Priority, Query, Refusal, Reply, Serial, SessionAnswer, SessionCommand,
+    SessionEpoch, SessionId, SessionQuery, SessionRefusal, SessionReply, ShardId, ShardTime,
     Timestamp, TouchNumber, WaitEpoch,
-    command::{
-        AckedRanges, EndReason, GiveBack, Labels, LockSpec, Mode, RequestId, SerialRange, Wait,
+    locks::{
+        command::{GiveBack, LockSpec},
+        deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
+        mode::{MAX_PERMITS, Mode},
+        query::{HolderView, LockView, WaiterView},
+        reply::Grant,
     },
-    locks::deadlock::{Blocked, Deadlock, Edge, Holds, Waits},
-    locks::mode::MAX_PERMITS,
-    meta::{Lifecycle, NodeRecord, Placement, Settings},
-    query::{ClusterView, HolderView, LockView, SessionView, WaiterView},
-    reply::Grant,
-    session::Touch,
+    meta::{ClusterView, Lifecycle, NodeRecord, Placement, Settings},
+    request::{AckedRanges, RequestId, SerialRange, Wait},
+    session::{EndReason, Labels, SessionView, Touch},
 };
 use proptest::{
     collection::{btree_map, btree_set, vec},
@@ -291,97 +294,112 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
     let sessions = prop_oneof![
         (session(), 1_000..=3_600_000_u64, priority(), labels()).prop_map(
             |(session, ttl, priority, labels)| {
-                Command::OpenSession {
+                Command::Session(SessionCommand::Open {
                     session,
                     ttl: Millis(ttl),
                     priority,
                     labels,
-                }
+                })
             }
         ),
-        session().prop_map(|session| Command::ResumeSession { session }),
-        (session(), shard()).prop_map(|(session, shard)| Command::TouchShard { session, shard }),
+        session().prop_map(|session| Command::Session(SessionCommand::Resume { session })),
+        (session(), shard()).prop_map(|(session, shard)| Command::Session(
+            SessionCommand::TouchShard { session, shard }
+        )),
         vec((session(), span()), 0..9)
-            .prop_map(|remaining| Command::CheckpointSessions { remaining }),
-        session().prop_map(|session| Command::ReviveSession { session }),
-        session().prop_map(|session| Command::RevokeSession { session }),
-        (session(), reason()).prop_map(|(session, reason)| Command::EndSession { session, reason }),
-        (session(), shard()).prop_map(|(session, shard)| Command::ShardReleased { session, shard }),
+            .prop_map(|remaining| Command::Session(SessionCommand::Checkpoint { remaining })),
+        session().prop_map(|session| Command::Session(SessionCommand::Revive { session })),
+        session().prop_map(|session| Command::Session(SessionCommand::Revoke { session })),
+        (session(), reason()).prop_map(|(session, reason)| Command::Session(SessionCommand::End {
+            session,
+            reason
+        })),
+        (session(), shard()).prop_map(|(session, shard)| Command::Session(
+            SessionCommand::ShardReleased { session, shard }
+        )),
         (session(), priority(), time(), touch()).prop_map(|(session, priority, opened, touch)| {
-            Command::AttachSession {
+            Command::Session(SessionCommand::Attach {
                 session,
                 priority,
                 opened,
                 touch,
-            }
+            })
         }),
         (session(), reason(), touch()).prop_map(|(session, reason, touch)| {
-            Command::DetachSession {
+            Command::Session(SessionCommand::Detach {
                 session,
                 reason,
                 touch,
-            }
+            })
         }),
     ];
     let locks = prop_oneof![
         (request(), owner(), locks(), wait(), value()).prop_map(
             |(request, owner, locks, wait, value)| {
-                Command::Acquire {
+                Command::Lock(LockCommand::Acquire {
                     request,
                     owner,
                     locks,
                     wait,
                     value,
-                }
+                })
             }
         ),
         (request(), name(), token(), value()).prop_map(|(request, name, token, value)| {
-            Command::Proclaim {
+            Command::Lock(LockCommand::Proclaim {
                 request,
                 name,
                 token,
                 value,
-            }
+            })
         }),
         (session(), serial(), number(), vec(edge(), 1..4)).prop_map(
-            |(session, serial, epoch, cycle)| Command::AbortWait {
+            |(session, serial, epoch, cycle)| Command::Lock(LockCommand::AbortWait {
                 session,
                 serial,
                 epoch: WaitEpoch(epoch),
                 cycle,
-            }
+            })
         ),
-        (session(), serial()).prop_map(|(session, serial)| Command::CancelWait { session, serial }),
-        (request(), name(), token()).prop_map(|(request, name, token)| Command::Release {
-            request,
-            name,
-            token
-        }),
+        (session(), serial()).prop_map(|(session, serial)| Command::Lock(
+            LockCommand::CancelWait { session, serial }
+        )),
+        (request(), name(), token()).prop_map(|(request, name, token)| Command::Lock(
+            LockCommand::Release {
+                request,
+                name,
+                token
+            }
+        )),
         (session(), serial(), vec(give_back(), 0..9), refusal()).prop_map(
-            |(session, serial, grants, refusal)| Command::UndoAcquire {
+            |(session, serial, grants, refusal)| Command::Lock(LockCommand::UndoAcquire {
                 session,
                 serial,
                 grants,
                 refusal,
-            }
+            })
         ),
         (request(), name(), token(), wait()).prop_map(|(request, name, token, wait)| {
-            Command::Upgrade {
+            Command::Lock(LockCommand::Upgrade {
                 request,
                 name,
                 token,
                 wait,
+            })
+        }),
+        (request(), name(), token()).prop_map(|(request, name, token)| Command::Lock(
+            LockCommand::Downgrade {
+                request,
+                name,
+                token
             }
-        }),
-        (request(), name(), token()).prop_map(|(request, name, token)| Command::Downgrade {
-            request,
-            name,
-            token
-        }),
-        Just(Command::ExpireWaits),
-        (0..=lockstep_model::shard::LAST_START).prop_map(|above| Command::RaiseTokens {
-            above: FencingToken(above)
-        }),
+        )),
+        Just(Command::Lock(LockCommand::ExpireWaits)),
+        (0..=lockstep_model::shard::LAST_START).prop_map(|above| Command::Lock(
+            LockCommand::RaiseTokens {
+                above: FencingToken(above)
+            }
+        )),
     ];
     prop_oneof![sessions, locks, meta_command().prop_map(Command::Meta)]
 }
@@ -396,70 +414,83 @@ pub(crate) fn batch() -> impl Strategy<Value = Batch> {
 
 fn refusal() -> impl Strategy<Value = Refusal> {
     let sessions = prop_oneof![
-        session().prop_map(|session| Refusal::NotAttached { session }),
-        session().prop_map(|session| Refusal::AttachTooOld { session }),
-        session().prop_map(|session| Refusal::NoSession { session }),
-        (session(), reason())
-            .prop_map(|(session, reason)| Refusal::SessionEnded { session, reason }),
-        session().prop_map(|session| Refusal::SessionExists { session }),
+        session().prop_map(|session| Refusal::Session(SessionRefusal::NotAttached { session })),
+        session().prop_map(|session| Refusal::Session(SessionRefusal::AttachTooOld { session })),
+        session().prop_map(|session| Refusal::Session(SessionRefusal::NoSession { session })),
+        (session(), reason()).prop_map(|(session, reason)| Refusal::Session(
+            SessionRefusal::SessionEnded { session, reason }
+        )),
+        session().prop_map(|session| Refusal::Session(SessionRefusal::SessionExists { session })),
         (number(), number()).prop_map(|(serial, acked_below)| {
-            Refusal::SerialForgotten {
+            Refusal::Session(SessionRefusal::SerialForgotten {
                 serial,
                 acked_below,
-            }
+            })
         }),
-        number().prop_map(|serial| Refusal::SerialReused { serial }),
-        any::<usize>().prop_map(|limit| Refusal::TooManyInFlight { limit }),
+        number().prop_map(|serial| Refusal::Session(SessionRefusal::SerialReused { serial })),
+        any::<usize>()
+            .prop_map(|limit| Refusal::Session(SessionRefusal::TooManyInFlight { limit })),
     ];
     let locks = prop_oneof![
-        text().prop_map(|name| Refusal::Unavailable { name }),
-        text().prop_map(|name| Refusal::WaitTimedOut { name }),
-        text().prop_map(|name| Refusal::WaitCancelled { name }),
-        Just(Refusal::NoSuchWait),
-        (text(), any::<usize>()).prop_map(|(name, limit)| Refusal::TooManyWaiters { name, limit }),
-        text().prop_map(|name| Refusal::UpgradeDeadlock { name }),
-        (text(), text()).prop_map(|(name, cycle)| Refusal::Deadlock { name, cycle }),
-        (text(), mode()).prop_map(|(name, mode)| Refusal::OtherUsage {
+        text().prop_map(|name| Refusal::Lock(LockRefusal::Unavailable { name })),
+        text().prop_map(|name| Refusal::Lock(LockRefusal::WaitTimedOut { name })),
+        text().prop_map(|name| Refusal::Lock(LockRefusal::WaitCancelled { name })),
+        Just(Refusal::Lock(LockRefusal::NoSuchWait)),
+        (text(), any::<usize>())
+            .prop_map(|(name, limit)| Refusal::Lock(LockRefusal::TooManyWaiters { name, limit })),
+        text().prop_map(|name| Refusal::Lock(LockRefusal::UpgradeDeadlock { name })),
+        (text(), text())
+            .prop_map(|(name, cycle)| Refusal::Lock(LockRefusal::Deadlock { name, cycle })),
+        (text(), mode()).prop_map(|(name, mode)| Refusal::Lock(LockRefusal::OtherUsage {
             name,
             present: mode.usage()
-        }),
-        text().prop_map(|name| Refusal::OtherPermits { name }),
-        text().prop_map(|name| Refusal::UpgradeRequired { name }),
-        (text(), any::<u32>()).prop_map(|(name, holds)| Refusal::HeldAgain { name, holds }),
-        text().prop_map(|name| Refusal::UpgradePending { name }),
-        number().prop_map(|serial| Refusal::Abandoned { serial }),
-        (text(), token()).prop_map(|(name, token)| Refusal::StaleToken { name, token }),
-        (text(), mode()).prop_map(|(name, mode)| Refusal::WrongMode { name, mode }),
-        (text(), any::<u32>()).prop_map(|(name, limit)| Refusal::TooManyHolds { name, limit }),
+        })),
+        text().prop_map(|name| Refusal::Lock(LockRefusal::OtherPermits { name })),
+        text().prop_map(|name| Refusal::Lock(LockRefusal::UpgradeRequired { name })),
+        (text(), any::<u32>())
+            .prop_map(|(name, holds)| Refusal::Lock(LockRefusal::HeldAgain { name, holds })),
+        text().prop_map(|name| Refusal::Lock(LockRefusal::UpgradePending { name })),
+        number().prop_map(|serial| Refusal::Session(SessionRefusal::Abandoned { serial })),
+        (text(), token())
+            .prop_map(|(name, token)| Refusal::Lock(LockRefusal::StaleToken { name, token })),
+        (text(), mode())
+            .prop_map(|(name, mode)| Refusal::Lock(LockRefusal::WrongMode { name, mode })),
+        (text(), any::<u32>())
+            .prop_map(|(name, limit)| Refusal::Lock(LockRefusal::TooManyHolds { name, limit })),
     ];
     let others = prop_oneof![
         text().prop_map(|what| Refusal::Malformed { what }),
         Just(Refusal::WrongShard),
-        number().prop_map(|node| Refusal::NoSuchNode { node: NodeId(node) }),
-        (number(), number())
-            .prop_map(|(expected, actual)| Refusal::OtherRevision { expected, actual }),
-        any::<usize>().prop_map(|limit| Refusal::TooManyNodes { limit }),
+        number().prop_map(|node| Refusal::Meta(MetaRefusal::NoSuchNode { node: NodeId(node) })),
+        (number(), number()).prop_map(|(expected, actual)| Refusal::Meta(
+            MetaRefusal::OtherRevision { expected, actual }
+        )),
+        any::<usize>().prop_map(|limit| Refusal::Meta(MetaRefusal::TooManyNodes { limit })),
         (number(), any::<usize>(), any::<usize>()).prop_map(|(node, left, needed)| {
-            Refusal::TooFewNodes {
+            Refusal::Meta(MetaRefusal::TooFewNodes {
                 node: NodeId(node),
                 left,
                 needed,
+            })
+        }),
+        (number(), shard()).prop_map(|(node, shard)| Refusal::Meta(
+            MetaRefusal::NoMajorityWithout {
+                node: NodeId(node),
+                shard,
             }
-        }),
-        (number(), shard()).prop_map(|(node, shard)| Refusal::NoMajorityWithout {
-            node: NodeId(node),
-            shard,
-        }),
-        (number(), any::<usize>()).prop_map(|(node, replicas)| Refusal::NodeNotEmpty {
-            node: NodeId(node),
-            replicas,
-        }),
-        number().prop_map(|node| Refusal::NodeActive { node: NodeId(node) }),
-        shard().prop_map(|shard| Refusal::NotEmpty { shard }),
-        (number(), number()).prop_map(|(node, by)| Refusal::NodeReplaced {
+        )),
+        (number(), any::<usize>()).prop_map(|(node, replicas)| Refusal::Meta(
+            MetaRefusal::NodeNotEmpty {
+                node: NodeId(node),
+                replicas,
+            }
+        )),
+        number().prop_map(|node| Refusal::Meta(MetaRefusal::NodeActive { node: NodeId(node) })),
+        shard().prop_map(|shard| Refusal::Lock(LockRefusal::NotEmpty { shard })),
+        (number(), number()).prop_map(|(node, by)| Refusal::Meta(MetaRefusal::NodeReplaced {
             node: NodeId(node),
             by: NodeId(by),
-        }),
+        })),
     ];
     prop_oneof![sessions, locks, others]
 }
@@ -474,51 +505,56 @@ pub(crate) fn reply() -> impl Strategy<Value = Reply> {
         });
     prop_oneof![
         Just(Reply::Done),
-        (session(), span(), epoch()).prop_map(|(session, ttl, epoch)| Reply::Session {
-            session,
-            ttl,
-            epoch
-        }),
-        span().prop_map(|lease| Reply::Revoked { lease }),
-        (touch(), priority(), time()).prop_map(|(touch, priority, opened)| Reply::Touched {
-            touch,
-            priority,
-            opened,
-        }),
-        vec(grant, 0..5).prop_map(Reply::Granted),
-        any::<u32>().prop_map(|holds| Reply::Released { holds }),
-        token().prop_map(|token| Reply::Downgraded { token }),
+        (session(), span(), epoch()).prop_map(|(session, ttl, epoch)| Reply::Session(
+            SessionReply::Opened {
+                session,
+                ttl,
+                epoch
+            }
+        )),
+        span().prop_map(|lease| Reply::Session(SessionReply::Revoked { lease })),
+        (touch(), priority(), time()).prop_map(|(touch, priority, opened)| Reply::Session(
+            SessionReply::Touched {
+                touch,
+                priority,
+                opened,
+            }
+        )),
+        vec(grant, 0..5).prop_map(|inner| Reply::Lock(LockReply::Granted(inner))),
+        any::<u32>().prop_map(|holds| Reply::Lock(LockReply::Released { holds })),
+        token().prop_map(|token| Reply::Lock(LockReply::Downgraded { token })),
         refusal().prop_map(Reply::Refused),
-        number().prop_map(|node| Reply::Joined { node: NodeId(node) }),
-        number().prop_map(|revision| Reply::Changed { revision }),
+        number().prop_map(|node| Reply::Meta(MetaReply::Joined { node: NodeId(node) })),
+        number().prop_map(|revision| Reply::Meta(MetaReply::Changed { revision })),
     ]
 }
 
 pub(crate) fn query() -> impl Strategy<Value = Query> {
     prop_oneof![
-        name().prop_map(|name| Query::Lock { name }),
+        name().prop_map(|name| Query::Lock(LockQuery::Lock { name })),
         (text(), option::of(name()), 1..=1_000_u32).prop_map(|(prefix, after, limit)| {
-            Query::Locks {
+            Query::Lock(LockQuery::Locks {
                 prefix,
                 after,
                 limit,
-            }
+            })
         }),
         (name(), token(), option::of(session())).prop_map(|(name, token, session)| {
-            Query::Validate {
+            Query::Lock(LockQuery::Validate {
                 name,
                 token,
                 session,
-            }
+            })
         }),
         (option::of(session()), 1..=1_000_u32)
-            .prop_map(|(after, limit)| Query::Sessions { after, limit }),
-        Just(Query::Cluster),
-        vec(session(), 0..5).prop_map(|sessions| Query::Touched { sessions }),
-        vec(party(), 0..5).prop_map(|parties| Query::Waits { parties }),
-        vec(edge(), 0..5).prop_map(|edges| Query::Stand { edges }),
-        Just(Query::Deadlocks),
-        Just(Query::Revision),
+            .prop_map(|(after, limit)| Query::Session(SessionQuery::Sessions { after, limit })),
+        Just(Query::Meta(MetaQuery::Cluster)),
+        vec(session(), 0..5)
+            .prop_map(|sessions| Query::Session(SessionQuery::Touched { sessions })),
+        vec(party(), 0..5).prop_map(|parties| Query::Lock(LockQuery::Waits { parties })),
+        vec(edge(), 0..5).prop_map(|edges| Query::Lock(LockQuery::Stand { edges })),
+        Just(Query::Lock(LockQuery::Deadlocks)),
+        Just(Query::Lock(LockQuery::Revision)),
     ]
 }
 
@@ -593,16 +629,17 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             },
         );
     prop_oneof![
-        lock_view().prop_map(Answer::Lock),
-        vec(lock_view(), 0..4).prop_map(Answer::Locks),
-        any::<bool>().prop_map(Answer::Valid),
-        vec(session_view(), 0..4).prop_map(Answer::Sessions),
-        option::of(cluster).prop_map(Answer::Cluster),
+        lock_view().prop_map(|inner| Answer::Lock(LockAnswer::Lock(inner))),
+        vec(lock_view(), 0..4).prop_map(|inner| Answer::Lock(LockAnswer::Locks(inner))),
+        any::<bool>().prop_map(|inner| Answer::Lock(LockAnswer::Valid(inner))),
+        vec(session_view(), 0..4).prop_map(|inner| Answer::Session(SessionAnswer::Sessions(inner))),
+        option::of(cluster).prop_map(|inner| Answer::Meta(MetaAnswer::Cluster(inner))),
         Just(Answer::WrongShard),
-        vec((session(), vec(shard(), 0..4)), 0..4).prop_map(Answer::Touched),
-        vec(blocked(), 0..4).prop_map(Answer::Waits),
-        any::<bool>().prop_map(Answer::Stand),
+        vec((session(), vec(shard(), 0..4)), 0..4)
+            .prop_map(|inner| Answer::Session(SessionAnswer::Touched(inner))),
+        vec(blocked(), 0..4).prop_map(|inner| Answer::Lock(LockAnswer::Waits(inner))),
+        any::<bool>().prop_map(|inner| Answer::Lock(LockAnswer::Stand(inner))),
         (number(), vec(deadlock(), 0..4))
-            .prop_map(|(count, last)| Answer::Deadlocks { count, last }),
+            .prop_map(|(count, last)| Answer::Lock(LockAnswer::Deadlocks { count, last })),
     ]
 }

@@ -1,8 +1,8 @@
 //! Barriers: all pass when the last has come, and only then.
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Mode, Outcome, Refusal, Reply, Serial, SessionId, Usage,
-    command::{EndReason, Wait},
+    Command, FencingToken, LockCommand, LockName, LockRefusal, LockReply, Mode, Outcome, Refusal,
+    Reply, Serial, SessionCommand, SessionId, Usage, request::Wait, session::EndReason,
 };
 
 use crate::world::{A, B, C, World, X, acquire, completed, done, granted, refused, request};
@@ -39,14 +39,14 @@ fn who_leaves_has_not_come() {
     let mut world = World::new();
     world.blocks(come(A, 1));
     world.blocks(come(B, 1));
-    let cancel = Command::CancelWait {
+    let cancel = Command::Lock(LockCommand::CancelWait {
         session: A,
         serial: Serial(1),
-    };
+    });
     world.apply(cancel);
     assert_eq!(world.blocks(come(C, 1)), []);
     let reason = EndReason::Expired;
-    world.apply(Command::EndSession { session: B, reason });
+    world.apply(Command::Session(SessionCommand::End { session: B, reason }));
     assert_eq!(world.blocks(come(A, 2)), []);
     let (outcome, effects) = world.apply(come(C, 2));
     assert_eq!(
@@ -61,7 +61,7 @@ fn a_barrier_is_not_waited_for_in_vain() {
     let mut world = World::new();
     let gate = || LockName::new("gate").unwrap().to_string();
     let try_it = acquire(request(A, 1), &[("gate", MEET)], Wait::Try);
-    let unavailable = refused(Refusal::Unavailable { name: gate() });
+    let unavailable = refused(Refusal::Lock(LockRefusal::Unavailable { name: gate() }));
     assert_eq!(world.apply(try_it).0, unavailable);
     world.blocks(come(A, 2));
     let two = acquire(
@@ -71,7 +71,7 @@ fn a_barrier_is_not_waited_for_in_vain() {
     );
     let present = Usage::Barrier { parties: 3 };
     let name = gate();
-    let other = refused(Refusal::OtherUsage { name, present });
+    let other = refused(Refusal::Lock(LockRefusal::OtherUsage { name, present }));
     assert_eq!(world.apply(two).0, other);
     let lock = acquire(request(B, 2), &[("gate", X)], Wait::Forever);
     assert_eq!(world.apply(lock).0, other);
@@ -95,5 +95,7 @@ fn a_restored_barrier_goes_on() {
     world.shard = shard;
     assert_eq!(world.apply(come(C, 1)).1.len(), 2);
     let token = FencingToken(1);
-    assert!(matches!(passed(1), Reply::Granted(grants) if grants[0].token == token));
+    assert!(
+        matches!(passed(1), Reply::Lock(LockReply::Granted(grants)) if grants[0].token == token)
+    );
 }

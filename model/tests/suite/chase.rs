@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
-    Answer, Command, FencingToken, LockName, Owner, Party, Priority, Query, Serial, SessionId,
-    ShardId, Timestamp, WaitEpoch,
+    Answer, Command, FencingToken, LockAnswer, LockCommand, LockName, LockQuery, Owner, Party,
+    Priority, Query, Serial, SessionAnswer, SessionId, SessionQuery, ShardId, Timestamp, WaitEpoch,
     locks::deadlock::{Blocked, Chase, Holds, MAX_ASKED, Question, Waits},
 };
 
@@ -53,16 +53,16 @@ fn blocked(number: u64, holders: &[u64]) -> Blocked {
 /// What a shard says when all edges stand.
 fn answer(edges: &Edges, query: &Query) -> Answer {
     match query {
-        Query::Touched { sessions } => {
+        Query::Session(SessionQuery::Touched { sessions }) => {
             let touched = sessions.iter().map(|s| (*s, vec![place_of(*s)]));
-            Answer::Touched(touched.collect())
+            Answer::Session(SessionAnswer::Touched(touched.collect()))
         }
-        Query::Waits { parties } => {
+        Query::Lock(LockQuery::Waits { parties }) => {
             let numbers = parties.iter().map(|party| party.session.0);
             let waits = numbers.filter_map(|n| edges.get(&n).map(|holders| blocked(n, holders)));
-            Answer::Waits(waits.collect())
+            Answer::Lock(LockAnswer::Waits(waits.collect()))
         }
-        Query::Stand { .. } => Answer::Stand(true),
+        Query::Lock(LockQuery::Stand { .. }) => Answer::Lock(LockAnswer::Stand(true)),
         other => panic!("not a question of a chase: {other:?}"),
     }
 }
@@ -93,12 +93,12 @@ fn run(
             }
             Chase::Aborts(abort) => {
                 let victim = abort.victim().party.session;
-                let due = Command::AbortWait {
+                let due = Command::Lock(LockCommand::AbortWait {
                     session: victim,
                     serial: Serial(victim.0),
                     epoch: WaitEpoch(victim.0),
                     cycle: abort.cycle().to_vec(),
-                };
+                });
                 assert_eq!(abort.command(), due);
                 aborted.push(victim.0);
                 abort.over()
@@ -112,9 +112,13 @@ fn run(
 /// A question in short.
 fn told(Question { shard, query }: &Question) -> String {
     let (what, sessions): (&str, Vec<u64>) = match query {
-        Query::Touched { sessions } => ("where", sessions.iter().map(|s| s.0).collect()),
-        Query::Waits { parties } => ("waits", parties.iter().map(|p| p.session.0).collect()),
-        Query::Stand { edges } => {
+        Query::Session(SessionQuery::Touched { sessions }) => {
+            ("where", sessions.iter().map(|s| s.0).collect())
+        }
+        Query::Lock(LockQuery::Waits { parties }) => {
+            ("waits", parties.iter().map(|p| p.session.0).collect())
+        }
+        Query::Lock(LockQuery::Stand { edges }) => {
             let waits = edges.iter().map(|edge| &edge.wait);
             ("stand", waits.map(|wait| wait.party.session.0).collect())
         }
@@ -158,14 +162,14 @@ fn nobody_gives_way_unless_every_shard_says_that_all_edges_stand() {
     for doubtful in [1, 2, 3].map(ShardId) {
         for heard in [
             None,
-            Some(Answer::Stand(false)),
+            Some(Answer::Lock(LockAnswer::Stand(false))),
             Some(Answer::WrongShard),
-            Some(Answer::Waits(Vec::new())),
+            Some(Answer::Lock(LockAnswer::Waits(Vec::new()))),
         ] {
             let mut circles = BTreeSet::new();
             let (_, aborted) = run(&two_circles(), [1, 7], |question, answer| {
                 let is_first = match &question.query {
-                    Query::Stand { edges } => edges[0].wait.party.session.0 < 7,
+                    Query::Lock(LockQuery::Stand { edges }) => edges[0].wait.party.session.0 < 7,
                     _ => return Some(answer),
                 };
                 circles.insert(is_first);
@@ -182,7 +186,7 @@ fn nobody_gives_way_unless_every_shard_says_that_all_edges_stand() {
     let Chase::Confirms(confirm) = first_pass(&two_circles(), 1) else {
         panic!("no circle was found");
     };
-    let some = vec![Some(Answer::Stand(true)); confirm.questions().len() - 1];
+    let some = vec![Some(Answer::Lock(LockAnswer::Stand(true))); confirm.questions().len() - 1];
     assert!(matches!(confirm.heard(some), Chase::Done));
 }
 
@@ -201,10 +205,11 @@ fn of_a_circle_that_is_over_no_edge_is_believed_again() {
     // Both circles have the wait of 1 in them.
     let edges = [(1, vec![2, 3]), (2, vec![1]), (3, vec![1])].into();
     let (asked, aborted) = run(&edges, [1], |question, answer| match &question.query {
-        Query::Stand { .. } => Some(Answer::Stand(false)),
+        Query::Lock(LockQuery::Stand { .. }) => Some(Answer::Lock(LockAnswer::Stand(false))),
         _ => Some(answer),
     });
-    let is_second = |question: &&Question| matches!(question.query, Query::Stand { .. });
+    let is_second =
+        |question: &&Question| matches!(question.query, Query::Lock(LockQuery::Stand { .. }));
     assert_eq!(asked.iter().filter(is_second).count(), 2, "{asked:#?}");
     assert_eq!(aborted, [0; 0]);
 }
@@ -236,11 +241,11 @@ fn many_are_asked_for_by_parts_each_once() {
     let (mut sessions, mut parties) = (Vec::new(), Vec::new());
     for question in asked {
         match question.query {
-            Query::Touched { sessions: some } => {
+            Query::Session(SessionQuery::Touched { sessions: some }) => {
                 assert!(some.len() <= MAX_ASKED);
                 sessions.extend(some.iter().map(|session| session.0));
             }
-            Query::Waits { parties: some } => {
+            Query::Lock(LockQuery::Waits { parties: some }) => {
                 assert!(some.len() <= MAX_ASKED);
                 parties.extend(some.iter().map(|party| party.session.0));
             }

@@ -2,34 +2,35 @@
 //! hold must not have to know.
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Mode, Outcome, Refusal, Reply,
-    command::{RequestId, Wait},
-    reply::Grant,
+    Command, FencingToken, LockCommand, LockName, LockRefusal, LockReply, Mode, Outcome, Refusal,
+    Reply,
+    locks::reply::Grant,
+    request::{RequestId, Wait},
 };
 
 use crate::world::{A, B, S, World, X, acquire, completed, granted, name, refused, request};
 
 fn downgrade(request: RequestId, text: &str, token: FencingToken) -> Command {
     let name: LockName = name(text);
-    Command::Downgrade {
+    Command::Lock(LockCommand::Downgrade {
         request,
         name,
         token,
-    }
+    })
 }
 
 fn upgrade(request: RequestId, text: &str, token: FencingToken) -> Command {
-    Command::Upgrade {
+    Command::Lock(LockCommand::Upgrade {
         request,
         name: name(text),
         token,
         wait: Wait::Forever,
-    }
+    })
 }
 
 fn held_again(holds: u32) -> Outcome {
     let name = "l".to_owned();
-    refused(Refusal::HeldAgain { name, holds })
+    refused(Refusal::Lock(LockRefusal::HeldAgain { name, holds }))
 }
 
 /// A takes its lock once more.
@@ -54,7 +55,10 @@ fn an_exclusive_hold_that_was_taken_again_is_not_downgraded() {
     world.release(A, "l", token);
     let two = world.request(A);
     let (reply, effects) = world.apply(downgrade(two, "l", token));
-    assert_eq!(reply, Outcome::Done(Reply::Downgraded { token }));
+    assert_eq!(
+        reply,
+        Outcome::Done(Reply::Lock(LockReply::Downgraded { token }))
+    );
     assert_eq!(effects, [completed(B, 1, granted("l", S, 2, 1))]);
 }
 
@@ -70,11 +74,17 @@ fn a_shared_hold_that_was_taken_again_is_not_upgraded() {
         (held_again(2), vec![])
     );
     let (left, _) = world.release(A, "l", token);
-    assert_eq!(left, Outcome::Done(Reply::Released { holds: 1 }));
+    assert_eq!(
+        left,
+        Outcome::Done(Reply::Lock(LockReply::Released { holds: 1 }))
+    );
     let two = world.request(A);
     assert_eq!(world.reply(upgrade(two, "l", token)), granted("l", X, 2, 1));
     let (left, _) = world.release(A, "l", FencingToken(2));
-    assert_eq!(left, Outcome::Done(Reply::Released { holds: 0 }));
+    assert_eq!(
+        left,
+        Outcome::Done(Reply::Lock(LockReply::Released { holds: 0 }))
+    );
     assert_eq!(world.shard.counts().locks, 0, "nothing leaks");
 }
 
@@ -98,7 +108,10 @@ fn a_hold_that_a_waiting_set_has_taken_again_is_not_converted() {
         holds,
     };
     let both = vec![grant("l", 1, 2), grant("m", 3, 1)];
-    assert_eq!(effects, [completed(A, 1, Reply::Granted(both))]);
+    assert_eq!(
+        effects,
+        [completed(A, 1, Reply::Lock(LockReply::Granted(both)))]
+    );
 }
 
 /// A hold whose token is about to change is not taken again.
@@ -108,9 +121,9 @@ fn a_hold_that_waits_to_be_upgraded_is_not_taken_again() {
     let mine = world.take(A, "l", S);
     let theirs = world.take(B, "l", S);
     world.blocks(upgrade(request(A, 1), "l", mine));
-    let pending = Refusal::UpgradePending {
+    let pending = Refusal::Lock(LockRefusal::UpgradePending {
         name: "l".to_owned(),
-    };
+    });
     for wait in [Wait::Try, Wait::Forever] {
         let again = world.request(A);
         let (again, _) = world.apply(acquire(again, &[("l", S)], wait));

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Answer, Command, Effect, LockName, Millis, Mode, Outcome, Owner, Party, Priority, Query,
-    Refusal, Reply, Serial, SessionId, ShardId, Timestamp, WaitEpoch,
-    command::Wait,
+    Answer, Command, Effect, LockAnswer, LockCommand, LockName, LockQuery, LockRefusal, LockReply,
+    Millis, Mode, Outcome, Owner, Party, Priority, Query, Refusal, Reply, Serial, SessionCommand,
+    SessionId, ShardId, Timestamp, WaitEpoch,
     locks::deadlock::{Blocked, Edge, Holds, MAX_PARTIES, Waits, Walk, victim},
+    request::Wait,
 };
 
 use crate::world::{A, B, C, S, World, X, acquire, owner, request};
@@ -21,7 +22,7 @@ fn ended(effects: &[Effect]) -> Vec<SessionId> {
     let ended = effects.iter().filter_map(|effect| match effect {
         Effect::Complete {
             session,
-            reply: Reply::Refused(Refusal::Deadlock { .. }),
+            reply: Reply::Refused(Refusal::Lock(LockRefusal::Deadlock { .. })),
             ..
         } => Some(*session),
         _ => None,
@@ -32,12 +33,12 @@ fn ended(effects: &[Effect]) -> Vec<SessionId> {
 /// Opens a session that gives way before A, B and C, or after them.
 fn open(world: &mut World, session: u64, priority: i32) -> SessionId {
     let session = SessionId(session);
-    world.apply(Command::OpenSession {
+    world.apply(Command::Session(SessionCommand::Open {
         session,
         ttl: Millis(10_000),
         priority: Priority(priority),
         labels: BTreeMap::new(),
-    });
+    }));
     session
 }
 
@@ -68,7 +69,7 @@ fn the_youngest_of_the_lowest_priority_gives_way() {
             let (_, effects) = world.release(loser, name, token);
             let Some(Effect::Complete {
                 session,
-                reply: Reply::Granted(grants),
+                reply: Reply::Lock(LockReply::Granted(grants)),
                 ..
             }) = effects.first()
             else {
@@ -107,7 +108,9 @@ fn the_circle_is_told_in_words_and_remembered() {
         format!("session {B} (o) waits for \"one\", which session {A} (o) holds"),
     ];
     assert!(parts.iter().all(|part| words.contains(part)), "{words}");
-    let Answer::Deadlocks { count: 1, last } = world.shard.query(&Query::Deadlocks) else {
+    let Answer::Lock(LockAnswer::Deadlocks { count: 1, last }) =
+        world.shard.query(&Query::Lock(LockQuery::Deadlocks))
+    else {
         panic!("it is remembered");
     };
     assert_eq!((last[0].victim.session, last[0].cycle.len()), (B, 2));
@@ -134,12 +137,12 @@ fn an_upgrade_is_an_edge() {
     world.take(A, "m", X);
     assert_eq!(wait_for(&mut world, B, "m", X), []);
     let request = world.request(A);
-    let upgrade = Command::Upgrade {
+    let upgrade = Command::Lock(LockCommand::Upgrade {
         request,
         name: LockName::new("l").unwrap(),
         token: shared,
         wait: Wait::Forever,
-    };
+    });
     assert_eq!(ended(&world.blocks(upgrade)), [B]);
 }
 
@@ -149,7 +152,7 @@ fn an_upgrade_is_an_edge() {
 fn owners_of_a_session_stand_for_themselves() {
     let mut world = World::new();
     let by = |owner: &str, mut command: Command| {
-        if let Command::Acquire { owner: of, .. } = &mut command {
+        if let Command::Lock(LockCommand::Acquire { owner: of, .. }) = &mut command {
             *of = Owner::new(owner).unwrap();
         }
         command
@@ -174,10 +177,10 @@ fn an_abort_means_one_wait_and_no_other() {
         session: B,
         owner: owner(),
     };
-    let query = Query::Waits {
+    let query = Query::Lock(LockQuery::Waits {
         parties: vec![party],
-    };
-    let Answer::Waits(waits) = world.shard.query(&query) else {
+    });
+    let Answer::Lock(LockAnswer::Waits(waits)) = world.shard.query(&query) else {
         panic!("a data shard knows");
     };
     let [
@@ -194,18 +197,20 @@ fn an_abort_means_one_wait_and_no_other() {
         holder: holders[0].clone(),
     };
     let stands = |world: &World| {
-        world.shard.query(&Query::Stand {
+        world.shard.query(&Query::Lock(LockQuery::Stand {
             edges: vec![edge.clone()],
+        }))
+    };
+    let abort = |epoch| {
+        Command::Lock(LockCommand::AbortWait {
+            session: B,
+            serial: Serial(1),
+            epoch,
+            cycle: vec![edge.clone()],
         })
     };
-    let abort = |epoch| Command::AbortWait {
-        session: B,
-        serial: Serial(1),
-        epoch,
-        cycle: vec![edge.clone()],
-    };
-    assert_eq!(stands(&world), Answer::Stand(true));
-    let nothing = Outcome::Done(Reply::Refused(Refusal::NoSuchWait));
+    assert_eq!(stands(&world), Answer::Lock(LockAnswer::Stand(true)));
+    let nothing = Outcome::Done(Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait)));
     assert_eq!(
         world.apply(abort(WaitEpoch(waits.epoch.0 + 1))),
         (nothing.clone(), vec![])
@@ -213,13 +218,13 @@ fn an_abort_means_one_wait_and_no_other() {
     // The same lock is held by the same session again, and waited for again: other edges.
     world.release(A, "l", token);
     let grant = world.apply(wait());
-    let Outcome::Done(Reply::Granted(grants)) = grant.0 else {
+    let Outcome::Done(Reply::Lock(LockReply::Granted(grants))) = grant.0 else {
         panic!("{grant:?}");
     };
     world.release(B, "l", grants[0].token);
     world.take(A, "l", X);
     world.blocks(acquire(request(B, 2), &[("l", X)], Wait::Forever));
-    assert_eq!(stands(&world), Answer::Stand(false));
+    assert_eq!(stands(&world), Answer::Lock(LockAnswer::Stand(false)));
     assert_eq!(world.apply(abort(waits.epoch)), (nothing, vec![]));
 }
 

@@ -4,14 +4,19 @@
 use std::fmt::Debug;
 
 use lockstep_model::{
-    Answer, Batch, ClusterId, Command, DecodeError, FencingToken, LockName, Machine, MetaCommand,
-    Millis, NodeId, Owner, Party, Priority, Query, Refusal, Reply, Serial, SessionId, ShardId,
-    ShardTime, Timestamp, TouchNumber, Value, WaitEpoch,
+    Answer, Batch, ClusterId, Command, DecodeError, FencingToken, LockCommand, LockName,
+    LockRefusal, Machine, MetaCommand, Millis, NodeId, Owner, Party, Priority, Query, Refusal,
+    Reply, Serial, SessionCommand, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, Value,
+    WaitEpoch,
     codec::FORMAT_VERSION,
-    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
-    locks::deadlock::{Edge, Holds, Waits},
+    locks::{
+        command::{GiveBack, LockSpec},
+        deadlock::{Edge, Holds, Waits},
+        mode::Mode,
+    },
     meta::{Lifecycle, NodeRecord, Placement, Settings},
-    session::Touch,
+    request::{AckedRanges, RequestId, Wait},
+    session::{EndReason, Touch},
 };
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::TestCaseResult};
 
@@ -129,14 +134,14 @@ fn busy_machine() -> Machine {
     let mut commands: Vec<_> = (1..=4)
         .map(|id| crate::world::open(SessionId(id)))
         .collect();
-    commands.push(Command::TouchShard {
+    commands.push(Command::Session(SessionCommand::TouchShard {
         session: SessionId(4),
         shard: ShardId(2),
-    });
-    commands.push(Command::EndSession {
+    }));
+    commands.push(Command::Session(SessionCommand::End {
         session: SessionId(4),
         reason: EndReason::Expired,
-    });
+    }));
     let mut serial = 0;
     let mut acquire = |session, locks: &[(&str, Mode)], wait| {
         serial += 1;
@@ -155,12 +160,12 @@ fn busy_machine() -> Machine {
         Wait::AtMost(Millis(9)),
     );
     acquire(1, &[("x", Mode::Shared)], Wait::Forever);
-    commands.push(Command::Upgrade {
+    commands.push(Command::Lock(LockCommand::Upgrade {
         request: crate::world::request(SessionId(1), 77),
         name: LockName::new("s").unwrap(),
         token: FencingToken(1),
         wait: Wait::Forever,
-    });
+    }));
     machine.apply(Batch {
         at: ShardTime(1_000),
         wall: Timestamp(2_000_000),
@@ -199,7 +204,7 @@ fn a_damaged_snapshot_is_refused() {
                     at: ShardTime(2_000),
                     wall: Timestamp(2_001_000),
                     commands: ends
-                        .map(|session| Command::EndSession { session, reason })
+                        .map(|session| Command::Session(SessionCommand::End { session, reason }))
                         .collect(),
                 });
                 let snapshot = machine.snapshot();
@@ -213,7 +218,8 @@ fn a_damaged_snapshot_is_refused() {
 /// A length that the input cannot hold is refused before anything is made for it.
 #[test]
 fn a_length_field_alone_claims_no_memory() {
-    let mut bytes = vec![FORMAT_VERSION, 2];
+    // An answer about locks: many of them.
+    let mut bytes = vec![FORMAT_VERSION, 3, 2];
     bytes.extend([0xff; 7]);
     bytes.push(0x7f);
     assert!(matches!(
@@ -225,28 +231,34 @@ fn a_length_field_alone_claims_no_memory() {
 /// Bounds are checked when reading, so no decoded command is outside them.
 #[test]
 fn bounds_are_checked_when_reading() {
-    let acquire = |count: usize, prefix: &str| Command::Acquire {
-        request: crate::world::request(SessionId(1), 1),
-        owner: Owner::default(),
-        locks: (0..count)
-            .map(|at| spec(&format!("{prefix}{}", at % 64)))
-            .collect(),
-        wait: Wait::Try,
-        value: Value::EMPTY,
+    let acquire = |count: usize, prefix: &str| {
+        Command::Lock(LockCommand::Acquire {
+            request: crate::world::request(SessionId(1), 1),
+            owner: Owner::default(),
+            locks: (0..count)
+                .map(|at| spec(&format!("{prefix}{}", at % 64)))
+                .collect(),
+            wait: Wait::Try,
+            value: Value::EMPTY,
+        })
     };
-    let open = |ttl, key: usize, value: usize, labels: usize| Command::OpenSession {
-        session: SessionId(1),
-        ttl: Millis(ttl),
-        priority: Priority(0),
-        labels: (0..labels)
-            .map(|at| (format!("{at:0key$}"), "v".repeat(value)))
-            .collect(),
+    let open = |ttl, key: usize, value: usize, labels: usize| {
+        Command::Session(SessionCommand::Open {
+            session: SessionId(1),
+            ttl: Millis(ttl),
+            priority: Priority(0),
+            labels: (0..labels)
+                .map(|at| (format!("{at:0key$}"), "v".repeat(value)))
+                .collect(),
+        })
     };
-    let upgrade = |wait| Command::Upgrade {
-        request: crate::world::request(SessionId(1), 1),
-        name: LockName::new("l").unwrap(),
-        token: FencingToken(1),
-        wait,
+    let upgrade = |wait| {
+        Command::Lock(LockCommand::Upgrade {
+            request: crate::world::request(SessionId(1), 1),
+            name: LockName::new("l").unwrap(),
+            token: FencingToken(1),
+            wait,
+        })
     };
     for good in [
         acquire(64, "l"),
@@ -270,18 +282,18 @@ fn bounds_are_checked_when_reading() {
         let error = Command::decode(&bad.encode()).unwrap_err();
         assert!(matches!(error, DecodeError::OutOfBounds { .. }), "{error}");
     }
-    let twice = Command::Acquire {
+    let twice = Command::Lock(LockCommand::Acquire {
         request: crate::world::request(SessionId(1), 1),
         owner: Owner::default(),
         locks: vec![spec("l"), spec("m"), spec("l")],
         wait: Wait::Try,
         value: Value::EMPTY,
-    };
+    });
     assert!(Command::decode(&twice.encode()).is_err());
     let batch = Batch {
         at: ShardTime(0),
         wall: Timestamp(0),
-        commands: vec![Command::ExpireWaits; 4_097],
+        commands: vec![Command::Lock(LockCommand::ExpireWaits); 4_097],
     };
     assert!(Batch::decode(&batch.encode()).is_err());
 }
@@ -315,22 +327,22 @@ fn every_command() -> Batch {
         version: "v".to_owned(),
     };
     let commands = vec![
-        Command::OpenSession {
+        Command::Session(SessionCommand::Open {
             session,
             ttl: Millis(10_000),
             priority,
             labels: [("k".to_owned(), "v".to_owned())].into(),
-        },
-        Command::ResumeSession { session },
-        Command::TouchShard { session, shard },
-        Command::CheckpointSessions {
+        }),
+        Command::Session(SessionCommand::Resume { session }),
+        Command::Session(SessionCommand::TouchShard { session, shard }),
+        Command::Session(SessionCommand::Checkpoint {
             remaining: vec![(session, Millis(7))],
-        },
-        Command::ReviveSession { session },
-        Command::RevokeSession { session },
-        Command::EndSession { session, reason },
-        Command::ShardReleased { session, shard },
-        Command::AttachSession {
+        }),
+        Command::Session(SessionCommand::Revive { session }),
+        Command::Session(SessionCommand::Revoke { session }),
+        Command::Session(SessionCommand::End { session, reason }),
+        Command::Session(SessionCommand::ShardReleased { session, shard }),
+        Command::Session(SessionCommand::Attach {
             session,
             priority,
             opened: Timestamp(8),
@@ -338,16 +350,16 @@ fn every_command() -> Batch {
                 home: shard,
                 number: TouchNumber(9),
             },
-        },
-        Command::DetachSession {
+        }),
+        Command::Session(SessionCommand::Detach {
             session,
             reason: EndReason::Expired,
             touch: Touch {
                 home: shard,
                 number: TouchNumber(300),
             },
-        },
-        Command::Acquire {
+        }),
+        Command::Lock(LockCommand::Acquire {
             request,
             owner: Owner::new("o").unwrap(),
             locks: vec![
@@ -359,39 +371,39 @@ fn every_command() -> Batch {
             ],
             wait: Wait::AtMost(Millis(50)),
             value: Value::new(b"v").unwrap(),
-        },
-        Command::CancelWait {
+        }),
+        Command::Lock(LockCommand::CancelWait {
             session,
             serial: Serial(300),
-        },
-        Command::Release {
+        }),
+        Command::Lock(LockCommand::Release {
             request,
             name: name(),
             token,
-        },
-        Command::UndoAcquire {
+        }),
+        Command::Lock(LockCommand::UndoAcquire {
             session,
             serial: Serial(300),
             grants: vec![GiveBack {
                 name: name(),
                 token,
             }],
-            refusal: Refusal::Unavailable {
+            refusal: Refusal::Lock(LockRefusal::Unavailable {
                 name: "m".to_owned(),
-            },
-        },
-        Command::Upgrade {
+            }),
+        }),
+        Command::Lock(LockCommand::Upgrade {
             request,
             name: name(),
             token,
             wait: Wait::Forever,
-        },
-        Command::Downgrade {
+        }),
+        Command::Lock(LockCommand::Downgrade {
             request,
             name: name(),
             token,
-        },
-        Command::ExpireWaits,
+        }),
+        Command::Lock(LockCommand::ExpireWaits),
         Command::Meta(MetaCommand::Found {
             cluster: ClusterId([9; 16]),
             settings: Settings {
@@ -441,7 +453,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of version 2. If this fails, logs that were written cannot be read any more: raise
+/// The bytes of version 3. If this fails, logs that were written cannot be read any more: raise
 /// the version, do not change the text alone.
 #[test]
 fn the_format_of_batches_is_pinned() {
@@ -455,17 +467,17 @@ fn the_format_of_batches_is_pinned() {
 #[test]
 fn the_format_of_later_commands_is_pinned() {
     let above = FencingToken(300);
-    let raise = Command::RaiseTokens { above };
-    assert_eq!(hex(&raise.encode()), "0211ac02");
+    let raise = Command::Lock(LockCommand::RaiseTokens { above });
+    assert_eq!(hex(&raise.encode()), "03020aac02");
     let shard = ShardId(3);
-    let refused = Reply::Refused(Refusal::NotEmpty { shard });
-    assert_eq!(hex(&refused.encode()), "02071d03");
+    let refused = Reply::Refused(Refusal::Lock(LockRefusal::NotEmpty { shard }));
+    assert_eq!(hex(&refused.encode()), "0302041003");
     let party = |session| Party {
         session: SessionId(session),
         owner: Owner::new("o").unwrap(),
     };
     let name = || LockName::new("l").unwrap();
-    let abort = Command::AbortWait {
+    let abort = Command::Lock(LockCommand::AbortWait {
         session: SessionId(1),
         serial: Serial(2),
         epoch: WaitEpoch(3),
@@ -484,21 +496,21 @@ fn the_format_of_later_commands_is_pinned() {
                 token: FencingToken(6),
             },
         }],
-    };
+    });
     assert_eq!(
         hex(&abort.encode()),
-        "021301000000000000000203010100000000000000016f01040302030\
+        "03020701000000000000000203010100000000000000016f01040302030\
          16c0500000000000000016f06"
     );
-    let proclaim = Command::Proclaim {
+    let proclaim = Command::Lock(LockCommand::Proclaim {
         request: crate::world::request(SessionId(1), 2),
         name: name(),
         token: FencingToken(3),
         value: Value::new(b"v").unwrap(),
-    };
+    });
     assert_eq!(
         hex(&proclaim.encode()),
-        "02120100000000000000020000016c030176"
+        "0302050100000000000000020000016c030176"
     );
     let modes = [
         (Mode::Permits { count: 2, of: 300 }, "0302ac02"),
@@ -509,9 +521,9 @@ fn the_format_of_later_commands_is_pinned() {
         lockstep_model::codec::Encode::encode_into(&mode, &mut bytes);
         assert_eq!(hex(&bytes), pinned);
     }
-    let endless = Command::RaiseTokens {
+    let endless = Command::Lock(LockCommand::RaiseTokens {
         above: FencingToken(u64::MAX),
-    };
+    });
     assert!(Command::decode(&endless.encode()).is_err());
 }
 

@@ -7,12 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
-    Applied, Batch, Command, Effect, FencingToken, LockName, Machine, Millis, Outcome, Owner,
-    Refusal, Reply, Revision, Serial, SessionId, ShardId, ShardTime, TouchNumber, Value,
-    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, SerialRange, Wait},
-    locks::change::ChangeKind,
-    query::{Answer, LockView, Query},
-    session::Touch,
+    Applied, Batch, Command, Effect, FencingToken, LockAnswer, LockCommand, LockName, LockQuery,
+    LockRefusal, LockReply, Machine, Millis, Outcome, Owner, Refusal, Reply, Revision, Serial,
+    SessionCommand, SessionId, ShardId, ShardTime, TouchNumber, Value,
+    locks::{
+        change::ChangeKind,
+        command::{GiveBack, LockSpec},
+        mode::Mode,
+        query::LockView,
+    },
+    query::{Answer, Query},
+    request::{AckedRanges, RequestId, SerialRange, Wait},
+    session::{EndReason, Touch},
     shard::{Counts, Shard},
     snapshot::Point,
 };
@@ -124,45 +130,45 @@ impl Past {
                 let (holder, name, token) = self.hold(action, naive)?;
                 let request = self.request(holder, action);
                 match action.kind {
-                    Kind::Release => Command::Release {
+                    Kind::Release => Command::Lock(LockCommand::Release {
                         request,
                         name,
                         token,
-                    },
-                    Kind::Downgrade => Command::Downgrade {
+                    }),
+                    Kind::Downgrade => Command::Lock(LockCommand::Downgrade {
                         request,
                         name,
                         token,
-                    },
-                    Kind::Proclaim => Command::Proclaim {
+                    }),
+                    Kind::Proclaim => Command::Lock(LockCommand::Proclaim {
                         request,
                         name,
                         token,
                         value: value(action.passes),
-                    },
-                    Kind::Upgrade => Command::Upgrade {
+                    }),
+                    Kind::Upgrade => Command::Lock(LockCommand::Upgrade {
                         request,
                         name,
                         token,
                         wait: wait(action),
-                    },
+                    }),
                     // Whoever comes next may have this serial.
-                    _ => Command::UndoAcquire {
+                    _ => Command::Lock(LockCommand::UndoAcquire {
                         session: holder,
                         serial: request.serial,
                         grants: self.grants(name, token, action),
-                        refusal: Refusal::NoSuchWait,
-                    },
+                        refusal: Refusal::Lock(LockRefusal::NoSuchWait),
+                    }),
                 }
             }
             Kind::Undo => undo(action, naive)?,
             Kind::ReleaseStale => {
                 let (name, token) = self.token(action)?;
-                Command::Release {
+                Command::Lock(LockCommand::Release {
                     request: self.request(session, action),
                     name,
                     token,
-                }
+                })
             }
             Kind::Cancel => {
                 let waits: Vec<_> = naive
@@ -171,21 +177,23 @@ impl Past {
                     .map(|wait| (wait.session, wait.serial))
                     .collect();
                 match waits.is_empty() {
-                    true => Command::CancelWait {
+                    true => Command::Lock(LockCommand::CancelWait {
                         session,
                         serial: Serial(self.last_serial),
-                    },
+                    }),
                     false => {
                         let (session, serial) = *action.pick.get(&waits);
-                        Command::CancelWait { session, serial }
+                        Command::Lock(LockCommand::CancelWait { session, serial })
                     }
                 }
             }
-            Kind::Expire => Command::ExpireWaits,
+            Kind::Expire => Command::Lock(LockCommand::ExpireWaits),
             Kind::End => end(session, EndReason::Expired),
             Kind::Repeat | Kind::Reuse => {
                 let mut command = self.earlier(action)?;
-                if let (Kind::Reuse, Command::Acquire { owner, .. }) = (action.kind, &mut command) {
+                if let (Kind::Reuse, Command::Lock(LockCommand::Acquire { owner, .. })) =
+                    (action.kind, &mut command)
+                {
                     *owner = Owner::new("another").unwrap();
                 }
                 command
@@ -210,13 +218,13 @@ impl Past {
             name: LockName::new(&format!("lock-{lock}")).unwrap(),
             mode: mode(*lock, *exclusive),
         });
-        Command::Acquire {
+        Command::Lock(LockCommand::Acquire {
             request: self.request(SessionId(action.session), action),
             owner: Owner::new(&"x".repeat(action.owner)).unwrap(),
             locks: locks.collect(),
             wait: wait(action),
             value: value(action.passes / 10),
-        }
+        })
     }
 
     fn request(&mut self, session: SessionId, action: &Action) -> RequestId {
@@ -287,10 +295,10 @@ fn undo(action: &Action, naive: &Naive) -> Option<Command> {
     let kept: Vec<_> = naive.answered.iter().collect();
     let (session, serial, _, reply) = (!kept.is_empty()).then(|| *action.pick.get(&kept))?;
     let grants = match reply {
-        Reply::Granted(grants) => grants.as_slice(),
+        Reply::Lock(LockReply::Granted(grants)) => grants.as_slice(),
         _ => &[],
     };
-    Some(Command::UndoAcquire {
+    Some(Command::Lock(LockCommand::UndoAcquire {
         session: *session,
         serial: *serial,
         grants: grants
@@ -300,10 +308,10 @@ fn undo(action: &Action, naive: &Naive) -> Option<Command> {
                 token: grant.token,
             })
             .collect(),
-        refusal: Refusal::Unavailable {
+        refusal: Refusal::Lock(LockRefusal::Unavailable {
             name: "elsewhere".to_owned(),
-        },
-    })
+        }),
+    }))
 }
 
 fn value(of: u64) -> Value {
@@ -335,19 +343,19 @@ fn opening() -> Batch {
     for session in (1..=SESSIONS).map(SessionId) {
         let priority = naive::priority(session);
         commands.push(match session.0 {
-            1 | 2 => Command::OpenSession {
+            1 | 2 => Command::Session(SessionCommand::Open {
                 session,
                 ttl: Millis(10_000),
                 priority,
                 labels: BTreeMap::new(),
-            },
-            3 => Command::AttachSession {
+            }),
+            3 => Command::Session(SessionCommand::Attach {
                 session,
                 priority,
                 opened: naive::opened(session),
                 touch: TOUCH,
-            },
-            _ => Command::ExpireWaits,
+            }),
+            _ => Command::Lock(LockCommand::ExpireWaits),
         });
     }
     Batch {
@@ -360,12 +368,12 @@ fn opening() -> Batch {
 /// Ends a session where it is at home, or detaches it.
 fn end(session: SessionId, reason: EndReason) -> Command {
     match session.0 {
-        1 | 2 => Command::EndSession { session, reason },
-        _ => Command::DetachSession {
+        1 | 2 => Command::Session(SessionCommand::End { session, reason }),
+        _ => Command::Session(SessionCommand::Detach {
             session,
             reason,
             touch: TOUCH,
-        },
+        }),
     }
 }
 
@@ -391,9 +399,9 @@ struct Run {
 /// How a circle is told depends on where one begins.
 fn without_words(reply: Reply) -> Reply {
     match reply {
-        Reply::Refused(Refusal::Deadlock { name, .. }) => {
+        Reply::Refused(Refusal::Lock(LockRefusal::Deadlock { name, .. })) => {
             let cycle = String::new();
-            Reply::Refused(Refusal::Deadlock { name, cycle })
+            Reply::Refused(Refusal::Lock(LockRefusal::Deadlock { name, cycle }))
         }
         other => other,
     }
@@ -505,7 +513,7 @@ impl Run {
             Effect::Complete {
                 session,
                 serial,
-                reply: Reply::Refused(Refusal::Deadlock { .. }),
+                reply: Reply::Refused(Refusal::Lock(LockRefusal::Deadlock { .. })),
             } => Some((*session, *serial)),
             _ => None,
         });
@@ -529,14 +537,14 @@ impl Run {
                 self.pending.remove(&(*session, *serial)),
                 "completed twice or never asked"
             );
-            if let Reply::Granted(grants) = reply {
+            if let Reply::Lock(LockReply::Granted(grants)) = reply {
                 self.past
                     .tokens
                     .extend(grants.iter().map(|grant| (grant.name.clone(), grant.token)));
             }
         }
         for outcome in &applied.outcomes {
-            if let Outcome::Done(Reply::Granted(grants)) = outcome {
+            if let Outcome::Done(Reply::Lock(LockReply::Granted(grants))) = outcome {
                 self.past
                     .tokens
                     .extend(grants.iter().map(|grant| (grant.name.clone(), grant.token)));
@@ -574,12 +582,12 @@ impl Run {
     }
 
     fn check_table(&mut self) -> TestCaseResult {
-        let query = Query::Locks {
+        let query = Query::Lock(LockQuery::Locks {
             prefix: "lock-".to_owned(),
             after: None,
             limit: 1_000,
-        };
-        let Answer::Locks(views) = self.plain.query(&query) else {
+        });
+        let Answer::Lock(LockAnswer::Locks(views)) = self.plain.query(&query) else {
             return Err(TestCaseError::fail("no answer"));
         };
         prop_assert_eq!(&views, &self.naive.view());
@@ -702,7 +710,8 @@ fn complete(effect: &Effect) -> Option<(SessionId, Serial, Reply)> {
 
 fn id_of(command: &Command) -> Option<(SessionId, Serial)> {
     match command {
-        Command::Acquire { request, .. } | Command::Upgrade { request, .. } => {
+        Command::Lock(LockCommand::Acquire { request, .. })
+        | Command::Lock(LockCommand::Upgrade { request, .. }) => {
             Some((request.session, request.serial))
         }
         _ => None,

@@ -1,10 +1,13 @@
 //! The rules of the lock table, as whole lists of outcomes and effects.
 
 use lockstep_model::{
-    Answer, Command, Effect, FencingToken, Millis, Owner, Query, Refusal, Reply, Serial, ShardTime,
-    command::Wait,
-    locks::lock::{MAX_HOLDS, MAX_WAITERS},
-    reply::Grant,
+    Answer, Command, Effect, FencingToken, LockAnswer, LockCommand, LockQuery, LockRefusal,
+    LockReply, Millis, Owner, Query, Refusal, Reply, Serial, ShardTime,
+    locks::{
+        lock::{MAX_HOLDS, MAX_WAITERS},
+        reply::Grant,
+    },
+    request::Wait,
     session::MAX_IN_FLIGHT,
 };
 
@@ -25,7 +28,7 @@ fn readers_do_not_pass_a_waiting_writer() {
     let reader = acquire(request(C, 1), &[("l", S)], Wait::Try);
     assert_eq!(
         world.reply(reader),
-        Reply::Refused(Refusal::Unavailable { name: text("l") })
+        Reply::Refused(Refusal::Lock(LockRefusal::Unavailable { name: text("l") }))
     );
     world.blocks(acquire(request(C, 2), &[("l", S)], Wait::Forever));
     let (_, effects) = world.release(A, "l", token);
@@ -41,7 +44,7 @@ fn a_run_of_readers_is_granted_together() {
     let token = world.take(A, "l", X);
     for (session, serial, mode) in [(B, 1, S), (C, 1, S), (B, 2, X), (C, 2, S)] {
         let mut command = acquire(request(session, serial), &[("l", mode)], Wait::Forever);
-        if let Command::Acquire { owner, .. } = &mut command {
+        if let Command::Lock(LockCommand::Acquire { owner, .. }) = &mut command {
             *owner = Owner::new(&serial.to_string()).unwrap();
         }
         world.blocks(command);
@@ -77,15 +80,18 @@ fn a_set_of_locks_is_all_or_nothing() {
         }
     };
     let grants = vec![grant("z", X, 4), grant("m", S, 3), grant("a", X, 2)];
-    assert_eq!(effects, [completed(B, 1, Reply::Granted(grants))]);
+    assert_eq!(
+        effects,
+        [completed(B, 1, Reply::Lock(LockReply::Granted(grants)))]
+    );
 
     let wait = Wait::AtMost(Millis(50));
     let effects = world.blocks(acquire(request(C, 1), &[("m", X), ("b", X)], wait));
     assert_eq!(effects, [Effect::NextWaitDeadline(Some(ShardTime(1_050)))]);
     world.blocks(acquire(request(A, 1), &[("b", X)], Wait::Forever));
     world.passes(50);
-    let (_, effects) = world.apply(Command::ExpireWaits);
-    let over = Reply::Refused(Refusal::WaitTimedOut { name: text("m") });
+    let (_, effects) = world.apply(Command::Lock(LockCommand::ExpireWaits));
+    let over = Reply::Refused(Refusal::Lock(LockRefusal::WaitTimedOut { name: text("m") }));
     let expected = [
         completed(C, 1, over),
         completed(A, 1, granted("b", X, 6, 1)),
@@ -102,7 +108,7 @@ fn a_tried_set_takes_nothing_unless_all_is_free() {
     let set = acquire(request(B, 1), &[("a", X), ("m", X)], Wait::Try);
     assert_eq!(
         world.reply(set),
-        Reply::Refused(Refusal::Unavailable { name: text("m") })
+        Reply::Refused(Refusal::Lock(LockRefusal::Unavailable { name: text("m") }))
     );
     assert_eq!(world.shard.counts().locks, 1);
     assert_eq!(world.take(C, "a", X), FencingToken(2));
@@ -118,16 +124,16 @@ fn an_owner_takes_its_lock_again_past_the_queue() {
     assert_eq!(again, granted("l", X, 1, 2));
     assert_eq!(
         world.release(A, "l", token),
-        (done(Reply::Released { holds: 1 }), vec![])
+        (done(Reply::Lock(LockReply::Released { holds: 1 })), vec![])
     );
     let (outcome, effects) = world.release(A, "l", token);
-    assert_eq!(outcome, done(Reply::Released { holds: 0 }));
+    assert_eq!(outcome, done(Reply::Lock(LockReply::Released { holds: 0 })));
     assert_eq!(effects, [completed(B, 1, granted("l", X, 2, 1))]);
 
-    let stale = Refusal::StaleToken {
+    let stale = Refusal::Lock(LockRefusal::StaleToken {
         name: text("l"),
         token,
-    };
+    });
     assert_eq!(world.release(A, "l", token), (refused(stale), vec![]));
 }
 
@@ -140,12 +146,12 @@ fn a_release_leaves_a_waiting_set_what_it_took() {
     world.blocks(acquire(request(A, 1), &[("a", X), ("b", X)], Wait::Forever));
     assert_eq!(
         world.release(A, "a", token).0,
-        done(Reply::Released { holds: 0 })
+        done(Reply::Lock(LockReply::Released { holds: 0 }))
     );
-    let stale = Refusal::StaleToken {
+    let stale = Refusal::Lock(LockRefusal::StaleToken {
         name: text("a"),
         token,
-    };
+    });
     assert_eq!(world.release(A, "a", token).0, refused(stale));
     let (_, effects) = world.release(B, "b", other);
     let grant = |text, token| {
@@ -157,7 +163,7 @@ fn a_release_leaves_a_waiting_set_what_it_took() {
             holds: 1,
         }
     };
-    let grants = Reply::Granted(vec![grant("a", 1), grant("b", 3)]);
+    let grants = Reply::Lock(LockReply::Granted(vec![grant("a", 1), grant("b", 3)]));
     assert_eq!(effects, [completed(A, 1, grants)]);
 }
 
@@ -169,38 +175,40 @@ fn an_upgrade_goes_first_and_there_is_only_one() {
     world.blocks(acquire(request(C, 1), &[("l", X)], Wait::Forever));
     let upgrade = |session, serial, token| {
         let (request, wait) = (request(session, serial), Wait::Forever);
-        Command::Upgrade {
+        Command::Lock(LockCommand::Upgrade {
             request,
             name: name("l"),
             token,
             wait,
-        }
+        })
     };
     world.blocks(upgrade(A, 1, a));
-    let deadlock = Reply::Refused(Refusal::UpgradeDeadlock { name: text("l") });
+    let deadlock = Reply::Refused(Refusal::Lock(LockRefusal::UpgradeDeadlock {
+        name: text("l"),
+    }));
     assert_eq!(world.reply(upgrade(B, 1, b)), deadlock);
     let (_, effects) = world.release(B, "l", b);
     assert_eq!(effects, [completed(A, 1, granted("l", X, 3, 1))]);
-    let stale = Refusal::StaleToken {
+    let stale = Refusal::Lock(LockRefusal::StaleToken {
         name: text("l"),
         token: a,
-    };
+    });
     assert_eq!(
         world.release(A, "l", a).0,
         refused(stale),
         "the old token is void"
     );
 
-    let downgrade = Command::Downgrade {
+    let downgrade = Command::Lock(LockCommand::Downgrade {
         request: request(A, 2),
         name: name("l"),
         token: FencingToken(3),
-    };
+    });
     assert_eq!(
         world.reply(downgrade),
-        Reply::Downgraded {
+        Reply::Lock(LockReply::Downgraded {
             token: FencingToken(3)
-        }
+        })
     );
     let (_, effects) = world.release(A, "l", FencingToken(3));
     assert_eq!(effects, [completed(C, 1, granted("l", X, 4, 1))]);
@@ -215,20 +223,28 @@ fn tokens_grow_across_recreation() {
     assert_eq!(world.shard.counts().locks, 0);
     let second = world.take(B, "l", X);
     assert!(second > first);
-    let valid = |token, session| Query::Validate {
-        name: name("l"),
-        token,
-        session,
+    let valid = |token, session| {
+        Query::Lock(LockQuery::Validate {
+            name: name("l"),
+            token,
+            session,
+        })
     };
-    assert_eq!(world.shard.query(&valid(first, None)), Answer::Valid(false));
-    assert_eq!(world.shard.query(&valid(second, None)), Answer::Valid(true));
+    assert_eq!(
+        world.shard.query(&valid(first, None)),
+        Answer::Lock(LockAnswer::Valid(false))
+    );
+    assert_eq!(
+        world.shard.query(&valid(second, None)),
+        Answer::Lock(LockAnswer::Valid(true))
+    );
     assert_eq!(
         world.shard.query(&valid(second, Some(B))),
-        Answer::Valid(true)
+        Answer::Lock(LockAnswer::Valid(true))
     );
     assert_eq!(
         world.shard.query(&valid(second, Some(A))),
-        Answer::Valid(false)
+        Answer::Lock(LockAnswer::Valid(false))
     );
 }
 
@@ -239,10 +255,10 @@ fn holds_of_one_owner_are_bounded() {
     for count in 0..u64::from(MAX_HOLDS) {
         world.reply(acquire(ephemeral(count), &[("l", X)], Wait::Try));
     }
-    let refusal = Refusal::TooManyHolds {
+    let refusal = Refusal::Lock(LockRefusal::TooManyHolds {
         name: text("l"),
         limit: MAX_HOLDS,
-    };
+    });
     for wait in [Wait::Try, Wait::Forever] {
         let reply = world.reply(acquire(ephemeral(u64::from(MAX_HOLDS)), &[("l", X)], wait));
         assert_eq!(reply, Reply::Refused(refusal.clone()));
@@ -263,7 +279,7 @@ fn a_full_queue_refuses_and_drains_in_order() {
     let wait = |number| {
         let request = request(session(number), number);
         let mut command = acquire(request, &[("l", X)], Wait::Forever);
-        if let Command::Acquire { owner, .. } = &mut command {
+        if let Command::Lock(LockCommand::Acquire { owner, .. }) = &mut command {
             *owner = Owner::new(&number.to_string()).unwrap();
         }
         command
@@ -272,17 +288,17 @@ fn a_full_queue_refuses_and_drains_in_order() {
     for number in 0..waiters {
         world.blocks(wait(number));
     }
-    let full = Refusal::TooManyWaiters {
+    let full = Refusal::Lock(LockRefusal::TooManyWaiters {
         name: text("l"),
         limit: MAX_WAITERS,
-    };
+    });
     let one_more = acquire(request(B, 1), &[("l", X)], Wait::Forever);
     assert_eq!(world.reply(one_more), Reply::Refused(full));
     for number in (0..waiters).filter(|number| number % 4 != 0).rev() {
-        let command = Command::CancelWait {
+        let command = Command::Lock(LockCommand::CancelWait {
             session: session(number),
             serial: Serial(number),
-        };
+        });
         assert_eq!(world.apply(command).0, done(Reply::Done));
     }
     let mut held = (A, token);
@@ -302,7 +318,7 @@ fn two_unnamed_acquisitions_exclude_each_other() {
     let mut world = World::new();
     let unnamed = |serial, wait| {
         let mut command = acquire(request(A, serial), &[("l", X)], wait);
-        if let Command::Acquire { owner, .. } = &mut command {
+        if let Command::Lock(LockCommand::Acquire { owner, .. }) = &mut command {
             *owner = Owner::default();
         }
         command
@@ -312,7 +328,10 @@ fn two_unnamed_acquisitions_exclude_each_other() {
     assert_eq!(world.reply(unnamed(1, Wait::Try)), first, "repeated");
     let tried = world.reply(unnamed(2, Wait::Try));
     let name = text("l");
-    assert_eq!(tried, Reply::Refused(Refusal::Unavailable { name }));
+    assert_eq!(
+        tried,
+        Reply::Refused(Refusal::Lock(LockRefusal::Unavailable { name }))
+    );
     world.blocks(unnamed(3, Wait::Forever));
     let (_, effects) = world.release(A, "l", FencingToken(1));
     assert_eq!(effects, [completed(A, 3, granted("l", X, 2, 1))]);

@@ -6,11 +6,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::{
-    Command, FencingToken, LockName, Outcome, Owner, Priority, Refusal, Reply, Serial, SessionId,
-    ShardTime, Timestamp, Usage, Value,
-    command::{AckedRanges, EndReason, GiveBack, LockSpec, Mode, RequestId, Wait},
-    query::{HolderView, LockView, WaiterView},
-    reply::Grant,
+    Command, FencingToken, LockCommand, LockName, LockRefusal, LockReply, Outcome, Owner, Priority,
+    Refusal, Reply, Serial, SessionCommand, SessionId, SessionRefusal, ShardTime, Timestamp, Usage,
+    Value,
+    locks::{
+        command::{GiveBack, LockSpec},
+        mode::Mode,
+        query::{HolderView, LockView, WaiterView},
+        reply::Grant,
+    },
+    request::{AckedRanges, RequestId, Wait},
+    session::EndReason,
 };
 
 use crate::world::wall;
@@ -82,24 +88,26 @@ impl Acked {
 
 fn held_again(name: &LockName, hold: &Hold) -> Option<Reply> {
     let (name, holds) = (name.to_string(), hold.granted + hold.pending);
-    (holds > 1).then_some(Reply::Refused(Refusal::HeldAgain { name, holds }))
+    (holds > 1).then_some(Reply::Refused(Refusal::Lock(LockRefusal::HeldAgain {
+        name,
+        holds,
+    })))
 }
 
 fn stale(name: &LockName, token: FencingToken) -> Reply {
-    Reply::Refused(Refusal::StaleToken {
+    Reply::Refused(Refusal::Lock(LockRefusal::StaleToken {
         name: name.to_string(),
         token,
-    })
+    }))
 }
 
 fn request_of(command: &Command) -> Option<(RequestId, Wait)> {
     match command {
-        Command::Acquire { request, wait, .. } | Command::Upgrade { request, wait, .. } => {
-            Some((*request, *wait))
-        }
-        Command::Release { request, .. }
-        | Command::Downgrade { request, .. }
-        | Command::Proclaim { request, .. } => Some((*request, Wait::Try)),
+        Command::Lock(LockCommand::Acquire { request, wait, .. })
+        | Command::Lock(LockCommand::Upgrade { request, wait, .. }) => Some((*request, *wait)),
+        Command::Lock(LockCommand::Release { request, .. })
+        | Command::Lock(LockCommand::Downgrade { request, .. })
+        | Command::Lock(LockCommand::Proclaim { request, .. }) => Some((*request, Wait::Try)),
         _ => None,
     }
 }
@@ -107,11 +115,11 @@ fn request_of(command: &Command) -> Option<(RequestId, Wait)> {
 fn without_ack(command: &Command) -> Command {
     let mut command = command.clone();
     match &mut command {
-        Command::Acquire { request, .. }
-        | Command::Upgrade { request, .. }
-        | Command::Release { request, .. }
-        | Command::Downgrade { request, .. }
-        | Command::Proclaim { request, .. } => {
+        Command::Lock(LockCommand::Acquire { request, .. })
+        | Command::Lock(LockCommand::Upgrade { request, .. })
+        | Command::Lock(LockCommand::Release { request, .. })
+        | Command::Lock(LockCommand::Downgrade { request, .. })
+        | Command::Lock(LockCommand::Proclaim { request, .. }) => {
             request.acked_below = Serial(0);
             request.acked = AckedRanges::NONE;
         }
@@ -175,13 +183,13 @@ impl Naive {
         } = request;
         let refused = |refusal| Outcome::Done(Reply::Refused(refusal));
         if let Some((_, reason)) = self.ended.iter().find(|(ended, _)| *ended == session) {
-            return refused(Refusal::SessionEnded {
+            return refused(Refusal::Session(SessionRefusal::SessionEnded {
                 session,
                 reason: *reason,
-            });
+            }));
         }
         if !self.open.contains(&session) {
-            return refused(Refusal::NotAttached { session });
+            return refused(Refusal::Session(SessionRefusal::NotAttached { session }));
         }
         let acked = self.acked.entry(session).or_default();
         acked.below = acked_below.max(acked.below);
@@ -197,7 +205,7 @@ impl Naive {
         self.answered
             .retain(|(who, which, ..)| *who != session || !acked.has(*which));
         let mut content = without_ack(command);
-        if let Command::Acquire { owner, .. } = &mut content
+        if let Command::Lock(LockCommand::Acquire { owner, .. }) = &mut content
             && owner.as_str().is_empty()
         {
             *owner = Owner::new(&format!("~{serial}")).unwrap();
@@ -205,7 +213,9 @@ impl Naive {
         if let Some(waiting) = self.find_waiting(session, serial) {
             return match waiting.content == content {
                 true => Outcome::Pending,
-                false => refused(Refusal::SerialReused { serial: serial.0 }),
+                false => refused(Refusal::Session(SessionRefusal::SerialReused {
+                    serial: serial.0,
+                })),
             };
         }
         let same =
@@ -213,17 +223,21 @@ impl Naive {
         if let Some((.., first, reply)) = self.answered.iter().find(same) {
             return match first.as_ref().is_none_or(|first| *first == content) {
                 true => Outcome::Done(reply.clone()),
-                false => refused(Refusal::SerialReused { serial: serial.0 }),
+                false => refused(Refusal::Session(SessionRefusal::SerialReused {
+                    serial: serial.0,
+                })),
             };
         }
         if acked.has(serial) {
-            return refused(Refusal::SerialForgotten {
+            return refused(Refusal::Session(SessionRefusal::SerialForgotten {
                 serial: serial.0,
                 acked_below: acked.below.0,
-            });
+            }));
         }
         if self.abandoned.contains(&(session, serial)) {
-            return refused(Refusal::Abandoned { serial: serial.0 });
+            return refused(Refusal::Session(SessionRefusal::Abandoned {
+                serial: serial.0,
+            }));
         }
         let deadline = match wait {
             Wait::AtMost(span) => Some(self.now.plus(span)),
@@ -242,17 +256,23 @@ impl Naive {
         };
         let before = self.clone();
         let reply = match command {
-            Command::Acquire { locks, .. } => {
+            Command::Lock(LockCommand::Acquire { locks, .. }) => {
                 let mut sorted = locks.clone();
                 sorted.sort_by(|a, b| a.name.cmp(&b.name));
                 self.go_on(Waiting { sorted, ..new }, false)
             }
-            Command::Release { name, token, .. } => Some(self.release(session, name, *token)),
-            Command::Upgrade { name, token, .. } => self.upgrade(name, *token, new),
-            Command::Downgrade { name, token, .. } => Some(self.downgrade(session, name, *token)),
-            Command::Proclaim {
+            Command::Lock(LockCommand::Release { name, token, .. }) => {
+                Some(self.release(session, name, *token))
+            }
+            Command::Lock(LockCommand::Upgrade { name, token, .. }) => {
+                self.upgrade(name, *token, new)
+            }
+            Command::Lock(LockCommand::Downgrade { name, token, .. }) => {
+                Some(self.downgrade(session, name, *token))
+            }
+            Command::Lock(LockCommand::Proclaim {
                 name, token, value, ..
-            } => Some(match self.granted(session, name, *token) {
+            }) => Some(match self.granted(session, name, *token) {
                 Some(hold) => {
                     hold.value = value.clone();
                     Reply::Done
@@ -270,7 +290,9 @@ impl Naive {
             (None, Wait::Try) => {
                 let name = self.waits_for(session, serial).to_string();
                 *self = before;
-                Some(Reply::Refused(Refusal::Unavailable { name }))
+                Some(Reply::Refused(Refusal::Lock(LockRefusal::Unavailable {
+                    name,
+                })))
             }
             (reply, _) => reply,
         };
@@ -299,10 +321,13 @@ impl Naive {
     ) -> Reply {
         if let Some((_, reason)) = self.ended.iter().find(|(ended, _)| *ended == session) {
             let reason = *reason;
-            return Reply::Refused(Refusal::SessionEnded { session, reason });
+            return Reply::Refused(Refusal::Session(SessionRefusal::SessionEnded {
+                session,
+                reason,
+            }));
         }
         if !self.open.contains(&session) {
-            return Reply::Refused(Refusal::NotAttached { session });
+            return Reply::Refused(Refusal::Session(SessionRefusal::NotAttached { session }));
         }
         if self.find_waiting(session, serial).is_some() {
             self.end_wait(session, serial, refusal.clone());
@@ -332,7 +357,7 @@ impl Naive {
             .find(|(who, which, ..)| (*who, *which) == (session, serial));
         match kept {
             Some((.., reply)) => {
-                let Reply::Granted(granted) = reply.clone() else {
+                let Reply::Lock(LockReply::Granted(granted)) = reply.clone() else {
                     return Reply::Done;
                 };
                 *reply = refused;
@@ -347,22 +372,26 @@ impl Naive {
 
     fn unnumbered(&mut self, command: &Command) -> Reply {
         match command {
-            Command::CancelWait { session, serial } => {
+            Command::Lock(LockCommand::CancelWait { session, serial }) => {
                 if self.find_waiting(*session, *serial).is_none() {
-                    return Reply::Refused(Refusal::NoSuchWait);
+                    return Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait));
                 }
                 let name = self.waits_for(*session, *serial).to_string();
-                self.end_wait(*session, *serial, Refusal::WaitCancelled { name });
+                self.end_wait(
+                    *session,
+                    *serial,
+                    Refusal::Lock(LockRefusal::WaitCancelled { name }),
+                );
             }
-            Command::UndoAcquire {
+            Command::Lock(LockCommand::UndoAcquire {
                 session,
                 serial,
                 grants,
                 refusal,
-            } => {
+            }) => {
                 return self.undo_acquire(*session, *serial, grants, refusal);
             }
-            Command::ExpireWaits => {
+            Command::Lock(LockCommand::ExpireWaits) => {
                 let mut over: Vec<_> = self.waiting.iter().collect();
                 over.retain(|wait| wait.deadline.is_some_and(|deadline| deadline <= self.now));
                 over.sort_by_key(|wait| (wait.deadline, wait.session, wait.serial));
@@ -372,13 +401,17 @@ impl Naive {
                     .collect();
                 for (session, serial) in over {
                     let name = self.waits_for(session, serial).to_string();
-                    self.end_wait(session, serial, Refusal::WaitTimedOut { name });
+                    self.end_wait(
+                        session,
+                        serial,
+                        Refusal::Lock(LockRefusal::WaitTimedOut { name }),
+                    );
                 }
             }
-            Command::EndSession { session, reason }
-            | Command::DetachSession {
+            Command::Session(SessionCommand::End { session, reason })
+            | Command::Session(SessionCommand::Detach {
                 session, reason, ..
-            } => {
+            }) => {
                 self.end_session(*session, *reason);
             }
             other => panic!("the naive model does not know {other:?}"),
@@ -398,7 +431,11 @@ impl Naive {
         own.retain(|(who, _)| *who == session);
         own.sort();
         for (session, serial) in own {
-            self.end_wait(session, serial, Refusal::SessionEnded { session, reason });
+            self.end_wait(
+                session,
+                serial,
+                Refusal::Session(SessionRefusal::SessionEnded { session, reason }),
+            );
         }
         for (name, lock) in &mut self.locks {
             for _ in lock.holds.extract_if(.., |hold| hold.session == session) {
@@ -437,7 +474,7 @@ impl Naive {
     /// Takes lock after lock. None: it waits now.
     fn go_on(&mut self, mut wait: Waiting, mut is_head: bool) -> Option<Reply> {
         let (session, serial) = (wait.session, wait.serial);
-        let Command::Acquire { owner, value, .. } = wait.content.clone() else {
+        let Command::Lock(LockCommand::Acquire { owner, value, .. }) = wait.content.clone() else {
             unreachable!()
         };
         while let Some(LockSpec { name, mode }) = wait.sorted.get(wait.taken).cloned() {
@@ -446,13 +483,16 @@ impl Naive {
             {
                 self.undo(&wait);
                 let name = name.to_string();
-                return Some(Reply::Refused(Refusal::OtherUsage { name, present }));
+                return Some(Reply::Refused(Refusal::Lock(LockRefusal::OtherUsage {
+                    name,
+                    present,
+                })));
             }
             let lock = self.locks.entry(name.clone()).or_default();
             let upgraded = lock.upgrader.and_then(|(session, serial)| {
                 let is_it = |w: &&Waiting| (w.session, w.serial) == (session, serial);
                 match self.waiting.iter().find(is_it)?.content {
-                    Command::Upgrade { token, .. } => Some(token),
+                    Command::Lock(LockCommand::Upgrade { token, .. }) => Some(token),
                     _ => None,
                 }
             });
@@ -460,17 +500,23 @@ impl Naive {
                 if upgraded == Some(own.token) {
                     self.undo(&wait);
                     let name = name.to_string();
-                    return Some(Reply::Refused(Refusal::UpgradePending { name }));
+                    return Some(Reply::Refused(Refusal::Lock(LockRefusal::UpgradePending {
+                        name,
+                    })));
                 }
                 if mode.usage() != Usage::Lock && own.mode != mode {
                     self.undo(&wait);
                     let name = name.to_string();
-                    return Some(Reply::Refused(Refusal::OtherPermits { name }));
+                    return Some(Reply::Refused(Refusal::Lock(LockRefusal::OtherPermits {
+                        name,
+                    })));
                 }
                 if own.mode == Mode::Shared && mode == Mode::Exclusive {
                     self.undo(&wait);
                     let name = name.to_string();
-                    return Some(Reply::Refused(Refusal::UpgradeRequired { name }));
+                    return Some(Reply::Refused(Refusal::Lock(
+                        LockRefusal::UpgradeRequired { name },
+                    )));
                 }
                 own.pending += 1;
             } else {
@@ -506,7 +552,7 @@ impl Naive {
     }
 
     fn finish(&mut self, wait: &Waiting, owner: &Owner) -> Reply {
-        let Command::Acquire { locks, .. } = &wait.content else {
+        let Command::Lock(LockCommand::Acquire { locks, .. }) = &wait.content else {
             unreachable!()
         };
         let mut grants = Vec::new();
@@ -528,11 +574,11 @@ impl Naive {
                 holds: granted,
             });
         }
-        Reply::Granted(grants)
+        Reply::Lock(LockReply::Granted(grants))
     }
 
     fn undo(&mut self, wait: &Waiting) {
-        let Command::Acquire { owner, .. } = &wait.content else {
+        let Command::Lock(LockCommand::Acquire { owner, .. }) = &wait.content else {
             return;
         };
         for LockSpec { name, .. } in &wait.sorted[..wait.taken] {
@@ -606,7 +652,7 @@ impl Naive {
             let upgrader = self.locks[name].upgrader;
             if let Some((session, serial)) = upgrader
                 && let Some(wait) = self.find_waiting(session, serial)
-                && matches!(&wait.content, Command::Upgrade { token: of, .. } if *of == token)
+                && matches!(&wait.content, Command::Lock(LockCommand::Upgrade { token: of, .. }) if *of == token)
             {
                 self.locks.get_mut(name).unwrap().upgrader = None;
                 self.changed.push(name.clone());
@@ -615,7 +661,7 @@ impl Naive {
             }
             self.clear(name);
         }
-        Reply::Released { holds }
+        Reply::Lock(LockReply::Released { holds })
     }
 
     fn upgrade(&mut self, name: &LockName, token: FencingToken, new: Waiting) -> Option<Reply> {
@@ -625,16 +671,21 @@ impl Naive {
         };
         if hold.mode != Mode::Shared {
             let (name, mode) = (name.to_string(), hold.mode);
-            return Some(Reply::Refused(Refusal::WrongMode { name, mode }));
+            return Some(Reply::Refused(Refusal::Lock(LockRefusal::WrongMode {
+                name,
+                mode,
+            })));
         }
         if let Some(refusal) = held_again(name, hold) {
             return Some(refusal);
         }
         let lock = self.locks.get_mut(name).unwrap();
         if lock.upgrader.is_some() {
-            return Some(Reply::Refused(Refusal::UpgradeDeadlock {
-                name: name.to_string(),
-            }));
+            return Some(Reply::Refused(Refusal::Lock(
+                LockRefusal::UpgradeDeadlock {
+                    name: name.to_string(),
+                },
+            )));
         }
         if lock.holds.len() == 1 {
             return Some(self.promote(name));
@@ -658,12 +709,12 @@ impl Naive {
             granted,
             ..
         } = *hold;
-        Reply::Granted(vec![Grant {
+        Reply::Lock(LockReply::Granted(vec![Grant {
             name: name.clone(),
             mode,
             token,
             holds: granted,
-        }])
+        }]))
     }
 
     fn downgrade(&mut self, session: SessionId, name: &LockName, token: FencingToken) -> Reply {
@@ -672,14 +723,14 @@ impl Naive {
         };
         if hold.mode != Mode::Exclusive {
             let (name, mode) = (name.to_string(), hold.mode);
-            return Reply::Refused(Refusal::WrongMode { name, mode });
+            return Reply::Refused(Refusal::Lock(LockRefusal::WrongMode { name, mode }));
         }
         if let Some(refusal) = held_again(name, hold) {
             return refusal;
         }
         hold.mode = Mode::Shared;
         self.changed.push(name.clone());
-        Reply::Downgraded { token }
+        Reply::Lock(LockReply::Downgraded { token })
     }
 
     /// First the upgrader; only when there is none, the head of the queue.
@@ -702,7 +753,7 @@ impl Naive {
                 return;
             };
             let wait = self.find_waiting(session, serial).unwrap();
-            let Command::Acquire { owner, .. } = wait.content.clone() else {
+            let Command::Lock(LockCommand::Acquire { owner, .. }) = wait.content.clone() else {
                 unreachable!()
             };
             let mode = wait.sorted[wait.taken].mode;
@@ -743,7 +794,11 @@ impl Naive {
             );
             let name = self.waits_for(chosen.0, chosen.1).to_string();
             let cycle = String::new();
-            self.end_wait(chosen.0, chosen.1, Refusal::Deadlock { name, cycle });
+            self.end_wait(
+                chosen.0,
+                chosen.1,
+                Refusal::Lock(LockRefusal::Deadlock { name, cycle }),
+            );
         }
     }
 
@@ -756,8 +811,8 @@ impl Naive {
 
     fn owner(&self, wait: &Waiting) -> (SessionId, Owner) {
         let owner = match &wait.content {
-            Command::Acquire { owner, .. } => owner,
-            Command::Upgrade { name, token, .. } => {
+            Command::Lock(LockCommand::Acquire { owner, .. }) => owner,
+            Command::Lock(LockCommand::Upgrade { name, token, .. }) => {
                 let holds = &self.locks[name].holds;
                 &holds
                     .iter()
@@ -804,7 +859,7 @@ impl Naive {
     pub(crate) fn view(&self) -> Vec<LockView> {
         let waiter = |&(session, serial): &(SessionId, Serial)| {
             let wait = self.find_waiting(session, serial).unwrap();
-            let Command::Acquire { owner, .. } = &wait.content else {
+            let Command::Lock(LockCommand::Acquire { owner, .. }) = &wait.content else {
                 unreachable!()
             };
             let (owner, mode) = (owner.clone(), wait.sorted[wait.taken].mode);
@@ -818,7 +873,7 @@ impl Naive {
         };
         let upgrader = |lock: &Lock, &(session, serial): &(SessionId, Serial)| {
             let wait = self.find_waiting(session, serial).unwrap();
-            let Command::Upgrade { token, .. } = &wait.content else {
+            let Command::Lock(LockCommand::Upgrade { token, .. }) = &wait.content else {
                 unreachable!()
             };
             let owner = lock

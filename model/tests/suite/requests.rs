@@ -1,8 +1,10 @@
 //! Exactly-once: repeated, reused, acknowledged and too many serials.
 
 use lockstep_model::{
-    Answer, Command, FencingToken, Outcome, Owner, Query, Refusal, Reply, Serial,
-    command::{AckedRanges, GiveBack, RequestId, SerialRange, Wait},
+    Answer, Command, FencingToken, LockAnswer, LockCommand, LockQuery, LockRefusal, LockReply,
+    Outcome, Owner, Query, Refusal, Reply, Serial, SessionRefusal,
+    locks::command::GiveBack,
+    request::{AckedRanges, RequestId, SerialRange, Wait},
     session::MAX_IN_FLIGHT,
 };
 
@@ -28,7 +30,10 @@ fn a_repetition_of_a_wait_waits_once() {
     let wait = acquire(request(B, 1), &[("l", X)], Wait::Forever);
     world.blocks(wait.clone());
     world.blocks(wait.clone());
-    let Answer::Lock(view) = world.shard.query(&Query::Lock { name: name("l") }) else {
+    let Answer::Lock(LockAnswer::Lock(view)) = world
+        .shard
+        .query(&Query::Lock(LockQuery::Lock { name: name("l") }))
+    else {
         panic!("no lock");
     };
     assert_eq!((view.waiters.len(), view.waiter_count), (1, 1));
@@ -48,25 +53,28 @@ fn a_serial_stands_for_one_operation() {
         acquire(request(A, 1), &[("m", X)], Wait::Try),
         acquire(request(A, 1), &[("l", X)], Wait::Forever),
         acquire(request(A, 1), &[("l", X), ("m", X)], Wait::Try),
-        Command::Release {
+        Command::Lock(LockCommand::Release {
             request: request(A, 1),
             name: name("l"),
             token,
-        },
-        Command::Downgrade {
+        }),
+        Command::Lock(LockCommand::Downgrade {
             request: request(A, 1),
             name: name("l"),
             token,
-        },
+        }),
     ];
     for other in others {
         assert_eq!(
             world.apply(other),
-            (refused(Refusal::SerialReused { serial: 1 }), vec![])
+            (
+                refused(Refusal::Session(SessionRefusal::SerialReused { serial: 1 })),
+                vec![]
+            )
         );
     }
     let mut acked = first;
-    if let Command::Acquire { request, .. } = &mut acked {
+    if let Command::Lock(LockCommand::Acquire { request, .. }) = &mut acked {
         request.acked_below = Serial(1);
     }
     assert_eq!(world.reply(acked), granted("l", X, 1, 1));
@@ -92,10 +100,10 @@ fn an_acknowledged_answer_is_forgotten() {
         before,
         "one answer came, one went"
     );
-    let forgotten = Reply::Refused(Refusal::SerialForgotten {
+    let forgotten = Reply::Refused(Refusal::Session(SessionRefusal::SerialForgotten {
         serial: 1,
         acked_below: 3,
-    });
+    }));
     assert_eq!(world.reply(first), forgotten);
     world.blocks(wait);
     let (_, effects) = world.release(B, "m", FencingToken(1));
@@ -115,9 +123,9 @@ fn kept_requests_are_bounded() {
     for serial in 0..kept {
         world.reply(acquire(request(A, serial), &[("l", X)], Wait::Try));
     }
-    let refusal = Refusal::TooManyInFlight {
+    let refusal = Refusal::Session(SessionRefusal::TooManyInFlight {
         limit: MAX_IN_FLIGHT,
-    };
+    });
     let one_more = acquire(request(A, kept), &[("l", X)], Wait::Try);
     assert_eq!(
         world.reply(one_more.clone()),
@@ -126,19 +134,19 @@ fn kept_requests_are_bounded() {
     let ephemeral = request(A, Serial::FIRST_EPHEMERAL.0);
     let blocking = acquire(ephemeral, &[("l", X)], Wait::Forever);
     assert_eq!(world.reply(blocking), Reply::Refused(refusal));
-    let release = Command::Release {
+    let release = Command::Lock(LockCommand::Release {
         request: ephemeral,
         name: name("l"),
         token: FencingToken(1),
-    };
+    });
     assert_eq!(
         world.reply(release),
-        Reply::Released {
+        Reply::Lock(LockReply::Released {
             holds: MAX_IN_FLIGHT as u32 - 1
-        }
+        })
     );
     let mut acks = one_more;
-    if let Command::Acquire { request, .. } = &mut acks {
+    if let Command::Lock(LockCommand::Acquire { request, .. }) = &mut acks {
         request.acked_below = Serial(1);
     }
     assert_eq!(world.reply(acks), granted("l", X, 1, MAX_IN_FLIGHT as u32));
@@ -166,20 +174,23 @@ fn a_wait_is_cancelled_once() {
     world.take(A, "l", X);
     let wait = acquire(request(B, 1), &[("l", X)], Wait::Forever);
     world.blocks(wait.clone());
-    let cancel = Command::CancelWait {
+    let cancel = Command::Lock(LockCommand::CancelWait {
         session: B,
         serial: Serial(1),
-    };
-    let cancelled = Refusal::WaitCancelled {
+    });
+    let cancelled = Refusal::Lock(LockRefusal::WaitCancelled {
         name: "l".to_owned(),
-    };
+    });
     let (outcome, effects) = world.apply(cancel.clone());
     assert_eq!(outcome, done(Reply::Done));
     assert_eq!(
         effects,
         [completed(B, 1, Reply::Refused(cancelled.clone()))]
     );
-    assert_eq!(world.reply(cancel), Reply::Refused(Refusal::NoSuchWait));
+    assert_eq!(
+        world.reply(cancel),
+        Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait))
+    );
     assert_eq!(
         world.apply(wait).0,
         Outcome::Done(Reply::Refused(cancelled))
@@ -187,14 +198,14 @@ fn a_wait_is_cancelled_once() {
 }
 
 fn undo_of(serial: u64) -> Command {
-    Command::UndoAcquire {
+    Command::Lock(LockCommand::UndoAcquire {
         session: A,
         serial: Serial(serial),
         grants: vec![],
-        refusal: Refusal::Unavailable {
+        refusal: Refusal::Lock(LockRefusal::Unavailable {
             name: "elsewhere".to_owned(),
-        },
-    }
+        }),
+    })
 }
 
 /// Undone once; who repeats the acquisition is told why, and a second undo finds nothing, even when
@@ -206,20 +217,28 @@ fn an_acquisition_is_undone_once() {
     let again = acquire(request(A, 70), &[("l", X)], Wait::Try);
     assert_eq!(world.reply(again.clone()), granted("l", X, 1, 2));
     assert_eq!(world.reply(undo_of(70)), Reply::Done);
-    let elsewhere = Refusal::Unavailable {
+    let elsewhere = Refusal::Lock(LockRefusal::Unavailable {
         name: "elsewhere".to_owned(),
-    };
+    });
     assert_eq!(world.reply(again), Reply::Refused(elsewhere));
     let third = acquire(request(A, 71), &[("l", X)], Wait::Try);
     assert_eq!(world.reply(third), granted("l", X, 1, 2));
     world.reply(undo_of(70));
-    let release = |serial| Command::Release {
-        request: request(A, serial),
-        name: name("l"),
-        token,
+    let release = |serial| {
+        Command::Lock(LockCommand::Release {
+            request: request(A, serial),
+            name: name("l"),
+            token,
+        })
     };
-    assert_eq!(world.reply(release(72)), Reply::Released { holds: 1 });
-    assert_eq!(world.reply(release(73)), Reply::Released { holds: 0 });
+    assert_eq!(
+        world.reply(release(72)),
+        Reply::Lock(LockReply::Released { holds: 1 })
+    );
+    assert_eq!(
+        world.reply(release(73)),
+        Reply::Lock(LockReply::Released { holds: 0 })
+    );
 }
 
 /// A grant that its client has acknowledged is in use: an attempt that comes late cannot undo it.
@@ -234,12 +253,15 @@ fn an_acknowledged_grant_is_not_undone() {
     };
     world.reply(acquire(acks, &[("m", X)], Wait::Try));
     assert_eq!(world.reply(undo_of(70)), Reply::Done);
-    let release = Command::Release {
+    let release = Command::Lock(LockCommand::Release {
         request: request(A, 72),
         name: name("l"),
         token: FencingToken(1),
-    };
-    assert_eq!(world.reply(release), Reply::Released { holds: 0 });
+    });
+    assert_eq!(
+        world.reply(release),
+        Reply::Lock(LockReply::Released { holds: 0 })
+    );
 }
 
 fn range(from: u64, below: u64) -> SerialRange {
@@ -261,22 +283,26 @@ fn one_long_wait_does_not_wedge_its_session() {
     for pair in 0..5_000 {
         let serial = 2 + 2 * pair;
         let got = world.reply(acquire(acked(serial), &[("l", X)], Wait::Try));
-        let Reply::Granted(grants) = got else {
+        let Reply::Lock(LockReply::Granted(grants)) = got else {
             panic!("pair {pair}: {got:?}")
         };
-        let released = world.reply(Command::Release {
+        let released = world.reply(Command::Lock(LockCommand::Release {
             request: acked(serial + 1),
             name: name("l"),
             token: grants.first().unwrap().token,
-        });
-        assert_eq!(released, Reply::Released { holds: 0 }, "pair {pair}");
+        }));
+        assert_eq!(
+            released,
+            Reply::Lock(LockReply::Released { holds: 0 }),
+            "pair {pair}"
+        );
     }
     assert!(world.shard.counts().replies < 5);
     // Nothing of it is carried out anew, and the wait is answered as ever.
-    let forgotten = Reply::Refused(Refusal::SerialForgotten {
+    let forgotten = Reply::Refused(Refusal::Session(SessionRefusal::SerialForgotten {
         serial: 500,
         acked_below: 1,
-    });
+    }));
     let old = acquire(request(A, 500), &[("l", X)], Wait::Try);
     assert_eq!(world.reply(old), forgotten);
     let (_, effects) = world.release(B, "lead", FencingToken(1));
@@ -286,16 +312,16 @@ fn one_long_wait_does_not_wedge_its_session() {
 }
 
 fn abandoned(serial: u64) -> Reply {
-    Reply::Refused(Refusal::Abandoned { serial })
+    Reply::Refused(Refusal::Session(SessionRefusal::Abandoned { serial }))
 }
 
 fn abandon(serial: u64, grants: Vec<GiveBack>) -> Command {
-    Command::UndoAcquire {
+    Command::Lock(LockCommand::UndoAcquire {
         session: A,
         serial: Serial(serial),
         grants,
-        refusal: Refusal::Abandoned { serial },
-    }
+        refusal: Refusal::Session(SessionRefusal::Abandoned { serial }),
+    })
 }
 
 /// One that is still on its way when it is given up is refused when it comes, for good.
@@ -312,10 +338,10 @@ fn an_acquisition_that_comes_after_its_end_is_refused() {
         ..request(A, 8)
     };
     world.reply(acquire(acks, &[("m", X)], Wait::Try));
-    let forgotten = Reply::Refused(Refusal::SerialForgotten {
+    let forgotten = Reply::Refused(Refusal::Session(SessionRefusal::SerialForgotten {
         serial: 7,
         acked_below: 8,
-    });
+    }));
     assert_eq!(world.reply(late), forgotten);
     assert_eq!(world.shard.counts().holders, 1, "m alone");
 }
@@ -347,7 +373,7 @@ fn a_reentrant_grant_is_undone_whatever_its_owner_did_meanwhile() {
     let again = acquire(request(A, 70), &[("l", X)], Wait::Try);
     assert_eq!(world.reply(again), granted("l", X, 1, 2));
     let (left, _) = world.release(A, "l", token);
-    assert_eq!(left, done(Reply::Released { holds: 1 }));
+    assert_eq!(left, done(Reply::Lock(LockReply::Released { holds: 1 })));
     assert_eq!(world.reply(abandon(70, vec![])), Reply::Done);
     assert_eq!(world.shard.counts().holders, 0);
 }
@@ -371,11 +397,11 @@ fn an_acquisition_without_a_serial_is_abandoned_once() {
     }
     assert_eq!(world.reply(again), abandoned(serial));
     let (left, _) = world.release(A, "l", token);
-    assert_eq!(left, done(Reply::Released { holds: 0 }));
+    assert_eq!(left, done(Reply::Lock(LockReply::Released { holds: 0 })));
 
     // Nobody has heard what an unnamed one was granted: its owner says it.
     let mut unnamed = acquire(request(A, serial + 1), &[("m", X)], Wait::Try);
-    if let Command::Acquire { owner, .. } = &mut unnamed {
+    if let Command::Lock(LockCommand::Acquire { owner, .. }) = &mut unnamed {
         *owner = Owner::default();
     }
     world.reply(unnamed);

@@ -1,6 +1,6 @@
 //! Semaphores: what random histories seldom reach.
 
-use lockstep_model::{Mode, Refusal, Usage, command::Wait};
+use lockstep_model::{LockRefusal, Mode, Refusal, Usage, request::Wait};
 
 use crate::world::{A, B, C, World, X, acquire, completed, granted, refused, request};
 
@@ -29,7 +29,7 @@ fn all_agree_on_what_a_name_is() {
     world.take(A, "s", permits(1));
     let other = |present| {
         let name = "s".to_owned();
-        refused(Refusal::OtherUsage { name, present })
+        refused(Refusal::Lock(LockRefusal::OtherUsage { name, present }))
     };
     for (serial, mode) in [(1, X), (2, Mode::Permits { count: 1, of: 2 })] {
         let asked = acquire(request(B, serial), &[("s", mode)], Wait::Forever);

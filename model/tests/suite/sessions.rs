@@ -1,10 +1,12 @@
 //! Sessions: homes, attachments, ends.
 
 use lockstep_model::{
-    Answer, Batch, Command, Effect, FencingToken, Machine, Millis, Owner, Priority, Query, Refusal,
-    Reply, SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber,
-    command::{EndReason, Wait},
-    session::{EndingSession, HomeSession, MAX_TOMBSTONES, TOMBSTONE_LIFE, Touch},
+    Answer, Batch, Command, Effect, FencingToken, LockCommand, LockRefusal, Machine, MetaQuery,
+    Millis, Owner, Priority, Query, Refusal, Reply, SessionAnswer, SessionCommand, SessionEpoch,
+    SessionId, SessionQuery, SessionRefusal, SessionReply, ShardId, ShardTime, Timestamp,
+    TouchNumber,
+    request::Wait,
+    session::{EndReason, EndingSession, HomeSession, MAX_TOMBSTONES, TOMBSTONE_LIFE, Touch},
     shard::Counts,
 };
 
@@ -30,31 +32,34 @@ fn attach(number: u64) -> Command {
 }
 
 fn attach_from(home: ShardId, number: u64) -> Command {
-    Command::AttachSession {
+    Command::Session(SessionCommand::Attach {
         session: FAR,
         priority: Priority(1),
         opened: Timestamp(7),
         touch: touch(home, number),
-    }
+    })
 }
 
 fn detach() -> Command {
-    Command::DetachSession {
+    Command::Session(SessionCommand::Detach {
         session: FAR,
         reason: EndReason::Expired,
         touch: touch(OTHER, LAST),
-    }
+    })
 }
 
 fn end(session: SessionId) -> Command {
-    Command::EndSession {
+    Command::Session(SessionCommand::End {
         session,
         reason: EndReason::Closed,
-    }
+    })
 }
 
 fn ended(reason: EndReason, session: SessionId) -> Reply {
-    Reply::Refused(Refusal::SessionEnded { session, reason })
+    Reply::Refused(Refusal::Session(SessionRefusal::SessionEnded {
+        session,
+        reason,
+    }))
 }
 
 /// Opening and resuming start the life anew; a checkpoint lasts until then.
@@ -62,10 +67,10 @@ fn ended(reason: EndReason, session: SessionId) -> Reply {
 fn a_session_is_opened_and_resumed_at_home() {
     let mut world = World::new();
     let (session, ttl) = (A, Millis(10_000));
-    let exists = Reply::Refused(Refusal::SessionExists { session });
+    let exists = Reply::Refused(Refusal::Session(SessionRefusal::SessionExists { session }));
     assert_eq!(world.reply(open(A)), exists);
     let remaining = vec![(A, Millis(7)), (FAR, Millis(7))];
-    world.reply(Command::CheckpointSessions { remaining });
+    world.reply(Command::Session(SessionCommand::Checkpoint { remaining }));
     let home = |world: &World| world.shard.home_sessions().next();
     let (epoch, checkpoint) = (SessionEpoch(1), Some(Millis(7)));
     assert_eq!(
@@ -79,14 +84,14 @@ fn a_session_is_opened_and_resumed_at_home() {
         })
     );
     let epoch = SessionEpoch(2);
-    let (outcome, effects) = world.apply(Command::ResumeSession { session });
+    let (outcome, effects) = world.apply(Command::Session(SessionCommand::Resume { session }));
     assert_eq!(
         outcome,
-        done(Reply::Session {
+        done(Reply::Session(SessionReply::Opened {
             session,
             ttl,
             epoch
-        })
+        }))
     );
     assert_eq!(
         effects,
@@ -106,10 +111,10 @@ fn a_session_is_opened_and_resumed_at_home() {
             revoked: false,
         })
     );
-    let nobody = Command::ResumeSession { session: FAR };
+    let nobody = Command::Session(SessionCommand::Resume { session: FAR });
     assert_eq!(
         world.reply(nobody),
-        Reply::Refused(Refusal::NoSession { session: FAR })
+        Reply::Refused(Refusal::Session(SessionRefusal::NoSession { session: FAR }))
     );
 }
 
@@ -123,7 +128,7 @@ fn the_end_gives_everything_back() {
     world.blocks(acquire(request(C, 1), &[("a", S)], Wait::Forever));
     // Another owner than the one for whom A waits: it waits for A, but not in a circle.
     let mut other = acquire(request(B, 1), &[("l", S)], Wait::Forever);
-    if let Command::Acquire { owner, .. } = &mut other {
+    if let Command::Lock(LockCommand::Acquire { owner, .. }) = &mut other {
         *owner = Owner::new("other").unwrap();
     }
     world.blocks(other);
@@ -144,7 +149,7 @@ fn the_end_gives_everything_back() {
     assert_eq!(world.reply(later), ended(EndReason::Closed, A));
     assert_eq!(
         world.reply(end(FAR)),
-        Reply::Refused(Refusal::NoSession { session: FAR })
+        Reply::Refused(Refusal::Session(SessionRefusal::NoSession { session: FAR }))
     );
 }
 
@@ -153,19 +158,20 @@ fn the_end_gives_everything_back() {
 #[test]
 fn the_home_waits_for_the_touched_shards() {
     let mut world = World::new();
-    let use_shard = |session, shard| Command::TouchShard { session, shard };
+    let use_shard =
+        |session, shard| Command::Session(SessionCommand::TouchShard { session, shard });
     let opened = wall(world.at);
     for (number, shard) in (1..).zip([ShardId(3), OTHER, OTHER, THIS]) {
-        let touched = Reply::Touched {
+        let touched = Reply::Session(SessionReply::Touched {
             touch: touch(THIS, number),
             priority: Priority(3),
             opened,
-        };
+        });
         assert_eq!(world.reply(use_shard(A, shard)), touched);
     }
     assert_eq!(
         world.reply(use_shard(FAR, OTHER)),
-        Reply::Refused(Refusal::NoSession { session: FAR })
+        Reply::Refused(Refusal::Session(SessionRefusal::NoSession { session: FAR }))
     );
     world.apply(end(A));
     assert_eq!(
@@ -180,23 +186,28 @@ fn the_home_waits_for_the_touched_shards() {
         shards: vec![OTHER, ShardId(3)],
     };
     assert_eq!(world.shard.ending(), [ending]);
-    let Answer::Sessions(views) = world.shard.query(&Query::Sessions {
-        after: None,
-        limit: 1,
-    }) else {
+    let Answer::Session(SessionAnswer::Sessions(views)) =
+        world.shard.query(&Query::Session(SessionQuery::Sessions {
+            after: None,
+            limit: 1,
+        }))
+    else {
         panic!("no sessions");
     };
     assert_eq!((views[0].session, views[0].ending), (A, true));
     for shard in [OTHER, OTHER, ShardId(3)] {
         assert_eq!(
-            world.reply(Command::ShardReleased { session, shard }),
+            world.reply(Command::Session(SessionCommand::ShardReleased {
+                session,
+                shard
+            })),
             Reply::Done
         );
     }
     assert_eq!(world.shard.ending(), []);
     assert_eq!(world.shard.counts().tombstones, 1);
     world.passes(TOMBSTONE_LIFE.0);
-    world.reply(Command::ExpireWaits);
+    world.reply(Command::Lock(LockCommand::ExpireWaits));
     assert_eq!(
         world.shard.counts(),
         Counts {
@@ -212,15 +223,15 @@ fn a_session_is_revived_while_it_is_there() {
     let mut world = World::new();
     let left = |world: &World| world.shard.home_sessions().next().unwrap().checkpoint;
     let remaining = vec![(A, Millis(7))];
-    world.reply(Command::CheckpointSessions { remaining });
+    world.reply(Command::Session(SessionCommand::Checkpoint { remaining }));
     assert_eq!(left(&world), Some(Millis(7)));
-    let revive = Command::ReviveSession { session: A };
+    let revive = Command::Session(SessionCommand::Revive { session: A });
     assert_eq!(world.reply(revive.clone()), Reply::Done);
     assert_eq!(left(&world), None);
     world.apply(end(A));
     assert_eq!(world.reply(revive), ended(EndReason::Closed, A));
-    let nobody = Command::ReviveSession { session: FAR };
-    let none = Reply::Refused(Refusal::NoSession { session: FAR });
+    let nobody = Command::Session(SessionCommand::Revive { session: FAR });
+    let none = Reply::Refused(Refusal::Session(SessionRefusal::NoSession { session: FAR }));
     assert_eq!(world.reply(nobody), none);
 }
 
@@ -231,31 +242,38 @@ fn a_revoked_session_lives_its_lease_out() {
     world.take(A, "l", X);
     world.blocks(acquire(request(B, 1), &[("l", X)], Wait::Forever));
     let session = A;
-    let revoke = Command::RevokeSession { session };
+    let revoke = Command::Session(SessionCommand::Revoke { session });
     let (outcome, effects) = world.apply(revoke.clone());
     let lease = Millis(10_000);
-    assert_eq!(outcome, done(Reply::Revoked { lease }));
+    assert_eq!(
+        outcome,
+        done(Reply::Session(SessionReply::Revoked { lease }))
+    );
     assert_eq!(effects, [Effect::SessionRevoked { session }]);
     let again = world.reply(revoke);
-    assert_eq!(again, Reply::Revoked { lease }, "again, without effects");
+    assert_eq!(
+        again,
+        Reply::Session(SessionReply::Revoked { lease }),
+        "again, without effects"
+    );
     let closed = ended(EndReason::Closed, A);
     let others = [
-        Command::ResumeSession { session },
-        Command::ReviveSession { session },
-        Command::TouchShard {
+        Command::Session(SessionCommand::Resume { session }),
+        Command::Session(SessionCommand::Revive { session }),
+        Command::Session(SessionCommand::TouchShard {
             session,
             shard: OTHER,
-        },
+        }),
     ];
     for command in others {
         assert_eq!(world.reply(command), closed);
     }
     assert!(world.shard.home_sessions().next().unwrap().revoked);
     assert!(world.shard.end_of(A).is_some() && world.shard.end_of(B).is_none());
-    let expire = Command::EndSession {
+    let expire = Command::Session(SessionCommand::End {
         session,
         reason: EndReason::Expired,
-    };
+    });
     let (_, effects) = world.apply(expire);
     let reason = EndReason::Closed;
     let expected = [
@@ -273,7 +291,10 @@ fn releases_are_listed_by_shard() {
     let third = ShardId(3);
     for (session, shards) in [(A, vec![OTHER, third]), (B, vec![OTHER]), (C, vec![OTHER])] {
         for shard in shards {
-            world.reply(Command::TouchShard { session, shard });
+            world.reply(Command::Session(SessionCommand::TouchShard {
+                session,
+                shard,
+            }));
         }
         world.apply(end(session));
     }
@@ -298,7 +319,8 @@ fn releases_are_listed_by_shard() {
     };
     world.shard = restored;
     assert_eq!(listed(&world, &[], 9), all);
-    let released = |session, shard| Command::ShardReleased { session, shard };
+    let released =
+        |session, shard| Command::Session(SessionCommand::ShardReleased { session, shard });
     world.reply(released(A, third));
     world.reply(released(B, OTHER));
     assert_eq!(listed(&world, &[], 9), [(OTHER, vec![A, C])]);
@@ -311,7 +333,9 @@ fn a_session_acts_only_while_attached() {
     let take = |serial| acquire(request(FAR, serial), &[("l", X)], Wait::Try);
     assert_eq!(
         world.reply(take(1)),
-        Reply::Refused(Refusal::NotAttached { session: FAR })
+        Reply::Refused(Refusal::Session(SessionRefusal::NotAttached {
+            session: FAR
+        }))
     );
     assert_eq!(world.reply(attach(LAST)), Reply::Done);
     assert_eq!(
@@ -338,7 +362,9 @@ fn a_delayed_attach_revives_nothing() {
     world.passes(TOMBSTONE_LIFE.0 - 1);
     assert_eq!(world.reply(attach(LAST)), ended(EndReason::Expired, FAR));
     world.passes(1);
-    let too_old = Reply::Refused(Refusal::AttachTooOld { session: FAR });
+    let too_old = Reply::Refused(Refusal::Session(SessionRefusal::AttachTooOld {
+        session: FAR,
+    }));
     for number in [1, LAST] {
         assert_eq!(world.reply(attach(number)), too_old);
     }
@@ -363,10 +389,12 @@ fn a_delayed_attach_revives_nothing() {
 fn tombstones_are_bounded() {
     let mut world = World::new();
     let ends = |sessions: std::ops::Range<u64>| {
-        let end = |session| Command::DetachSession {
-            session: SessionId(session),
-            reason: EndReason::Closed,
-            touch: touch(OTHER, session),
+        let end = |session| {
+            Command::Session(SessionCommand::Detach {
+                session: SessionId(session),
+                reason: EndReason::Closed,
+                touch: touch(OTHER, session),
+            })
         };
         sessions.map(end).collect()
     };
@@ -375,15 +403,17 @@ fn tombstones_are_bounded() {
     assert_eq!(world.shard.counts().tombstones, MAX_TOMBSTONES);
     world.apply_all(ends(1_000 + most..1_002 + most));
     assert_eq!(world.shard.counts().tombstones, MAX_TOMBSTONES);
-    let attach = |session| Command::AttachSession {
-        session: SessionId(session),
-        priority: Priority(1),
-        opened: Timestamp(7),
-        touch: touch(OTHER, session),
+    let attach = |session| {
+        Command::Session(SessionCommand::Attach {
+            session: SessionId(session),
+            priority: Priority(1),
+            opened: Timestamp(7),
+            touch: touch(OTHER, session),
+        })
     };
     let too_old = |session| {
         let session = SessionId(session);
-        Reply::Refused(Refusal::AttachTooOld { session })
+        Reply::Refused(Refusal::Session(SessionRefusal::AttachTooOld { session }))
     };
     for forgotten in [1_000, 1_001] {
         assert_eq!(world.reply(attach(forgotten)), too_old(forgotten));
@@ -406,7 +436,7 @@ fn wall_clocks_decide_nothing() {
         let applied = world.shard.apply(Batch {
             at: world.at,
             wall: Timestamp(wall),
-            commands: vec![Command::ExpireWaits],
+            commands: vec![Command::Lock(LockCommand::ExpireWaits)],
         });
         applied.effects.len()
     };
@@ -420,15 +450,15 @@ fn wall_clocks_decide_nothing() {
 fn time_is_the_latest_seen() {
     let mut world = World::new();
     world.passes(500);
-    world.reply(Command::ExpireWaits);
+    world.reply(Command::Lock(LockCommand::ExpireWaits));
     world.at = ShardTime(3);
     world.take(B, "l", X);
     assert_eq!(world.shard.now(), ShardTime(1_500));
     let release = world.release(B, "l", FencingToken(9));
-    let stale = Refusal::StaleToken {
+    let stale = Refusal::Lock(LockRefusal::StaleToken {
         name: "l".to_owned(),
         token: FencingToken(9),
-    };
+    });
     assert_eq!(release, (refused(stale), vec![]));
 }
 
@@ -446,5 +476,8 @@ fn meta_is_elsewhere() {
     };
     let command = Command::Meta(lockstep_model::MetaCommand::DescribeNode { node });
     assert_eq!(world.reply(command), Reply::Refused(Refusal::WrongShard));
-    assert_eq!(world.shard.query(&Query::Cluster), Answer::WrongShard);
+    assert_eq!(
+        world.shard.query(&Query::Meta(MetaQuery::Cluster)),
+        Answer::WrongShard
+    );
 }

@@ -1,8 +1,9 @@
 //! Going on after another cluster: what a shard takes over, and what it refuses.
 
 use lockstep_model::{
-    Command, FencingToken, Machine, Millis, Refusal, Reply, ShardId,
-    command::EndReason,
+    Command, FencingToken, LockCommand, LockRefusal, Machine, Millis, Refusal, Reply,
+    SessionCommand, ShardId,
+    session::EndReason,
     shard::{LAST_START, Shard, TOKEN_GAP},
 };
 
@@ -19,7 +20,7 @@ fn unused() -> World {
 }
 
 fn raise(above: FencingToken) -> Command {
-    Command::RaiseTokens { above }
+    Command::Lock(LockCommand::RaiseTokens { above })
 }
 
 #[test]
@@ -34,7 +35,7 @@ fn tokens_go_on_after_those_of_the_earlier_cluster() {
     assert_eq!(world.reply(raise(ABOVE)), Reply::Done);
     let shard = world.shard.id();
     let more = FencingToken(token.0 + 1);
-    let refused = Reply::Refused(Refusal::NotEmpty { shard });
+    let refused = Reply::Refused(Refusal::Lock(LockRefusal::NotEmpty { shard }));
     assert_eq!(world.reply(raise(more)), refused);
     assert_eq!(snapshot(&world.shard), snapshot(&before));
 }
@@ -44,12 +45,12 @@ fn a_shard_with_a_session_is_not_empty() {
     let mut world = unused();
     world.apply(open(A));
     let shard = world.shard.id();
-    let refused = Reply::Refused(Refusal::NotEmpty { shard });
+    let refused = Reply::Refused(Refusal::Lock(LockRefusal::NotEmpty { shard }));
     assert_eq!(world.reply(raise(ABOVE)), refused);
-    world.apply(Command::EndSession {
+    world.apply(Command::Session(SessionCommand::End {
         session: A,
         reason: EndReason::Closed,
-    });
+    }));
     assert_eq!(world.reply(raise(ABOVE)), Reply::Done);
 }
 

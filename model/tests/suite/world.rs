@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Applied, Batch, Command, Effect, FencingToken, LockName, Millis, Outcome, Owner, Priority,
-    Refusal, Reply, Serial, SessionId, ShardId, ShardTime, Timestamp, Value,
-    command::{AckedRanges, LockSpec, Mode, RequestId, Wait},
-    reply::Grant,
+    Applied, Batch, Command, Effect, FencingToken, LockCommand, LockName, LockReply, Millis,
+    Outcome, Owner, Priority, Refusal, Reply, Serial, SessionCommand, SessionId, ShardId,
+    ShardTime, Timestamp, Value,
+    locks::{command::LockSpec, mode::Mode, reply::Grant},
+    request::{AckedRanges, RequestId, Wait},
     shard::Shard,
 };
 
@@ -51,33 +52,33 @@ pub(crate) fn acquire(request: RequestId, locks: &[(&str, Mode)], wait: Wait) ->
         name: name(text),
         mode: *mode,
     });
-    Command::Acquire {
+    Command::Lock(LockCommand::Acquire {
         request,
         owner: owner(),
         locks: locks.collect(),
         wait,
         value: Value::EMPTY,
-    }
+    })
 }
 
 pub(crate) fn open(session: SessionId) -> Command {
     let labels = BTreeMap::new();
-    Command::OpenSession {
+    Command::Session(SessionCommand::Open {
         session,
         ttl: Millis(10_000),
         priority: Priority(3),
         labels,
-    }
+    })
 }
 
 pub(crate) fn granted(text: &str, mode: Mode, token: u64, holds: u32) -> Reply {
     let token = FencingToken(token);
-    Reply::Granted(vec![Grant {
+    Reply::Lock(LockReply::Granted(vec![Grant {
         name: name(text),
         mode,
         token,
         holds,
-    }])
+    }]))
 }
 
 pub(crate) fn completed(session: SessionId, serial: u64, reply: Reply) -> Effect {
@@ -152,7 +153,7 @@ impl World {
     pub(crate) fn take(&mut self, session: SessionId, text: &str, mode: Mode) -> FencingToken {
         let request = self.request(session);
         match self.reply(acquire(request, &[(text, mode)], Wait::Try)) {
-            Reply::Granted(grants) => grants[0].token,
+            Reply::Lock(LockReply::Granted(grants)) => grants[0].token,
             other => panic!("expected a grant, not {other:?}"),
         }
     }
@@ -170,10 +171,10 @@ impl World {
         token: FencingToken,
     ) -> (Outcome, Vec<Effect>) {
         let request = self.request(session);
-        self.apply(Command::Release {
+        self.apply(Command::Lock(LockCommand::Release {
             request,
             name: name(text),
             token,
-        })
+        }))
     }
 }

@@ -18,9 +18,13 @@ use std::{
 
 use futures::future::join_all;
 use lockstep_model::{
-    Command, Owner, Refusal, Reply, Serial, SessionId, ShardId, Value,
-    command::{GiveBack, LockSpec, RequestId, Wait},
-    reply::Grant,
+    Command, LockCommand, LockRefusal, LockReply, Owner, Refusal, Reply, Serial, SessionId,
+    SessionRefusal, ShardId, Value,
+    locks::{
+        command::{GiveBack, LockSpec},
+        reply::Grant,
+    },
+    request::{RequestId, Wait},
 };
 use tokio::time::timeout_at;
 
@@ -69,13 +73,13 @@ pub async fn acquire(router: &Router, acquisition: Acquisition) -> Result<Vec<Gr
     let mut held: Vec<(ShardId, usize, Grant)> = Vec::new();
     for (shard, locks) in by_shard {
         let (positions, locks): (Vec<_>, Vec<_>) = locks.into_iter().unzip();
-        let command = Command::Acquire {
+        let command = Command::Lock(LockCommand::Acquire {
             request: acquisition.request,
             owner: acquisition.owner.clone(),
             locks,
             wait: acquisition.wait,
             value: acquisition.value.clone(),
-        };
+        });
         let taken = take(
             router,
             shard,
@@ -156,15 +160,19 @@ impl Failure {
     fn undoes(&self, request: RequestId) -> Option<Refusal> {
         match self {
             // Another attempt has succeeded, and its client has said so: they are in use.
-            Self::Refused(Refusal::SerialForgotten { .. }) => None,
+            Self::Refused(Refusal::Session(SessionRefusal::SerialForgotten { .. })) => None,
             // Nothing keeps this answer, so the same request may find room later.
-            Self::Refused(Refusal::TooManyInFlight { .. }) if !request.serial.is_ephemeral() => {
+            Self::Refused(Refusal::Session(SessionRefusal::TooManyInFlight { .. }))
+                if !request.serial.is_ephemeral() =>
+            {
                 None
             }
             Self::Refused(refusal) => Some(refusal.clone()),
-            Self::Unanswered(_) if request.serial.is_ephemeral() => Some(Refusal::Abandoned {
-                serial: request.serial.0,
-            }),
+            Self::Unanswered(_) if request.serial.is_ephemeral() => {
+                Some(Refusal::Session(SessionRefusal::Abandoned {
+                    serial: request.serial.0,
+                }))
+            }
             Self::Unanswered(_) => None,
         }
     }
@@ -196,14 +204,16 @@ async fn take(
     if let Ok(reply) = timeout_at(deadline.into(), &mut reply).await {
         return granted(reply);
     }
-    let cancel = Command::CancelWait {
+    let cancel = Command::Lock(LockCommand::CancelWait {
         session: request.session,
         serial: request.serial,
-    };
+    });
     let (reply, _cancelled) = tokio::join!(reply, router.command(shard, cancel));
     match granted(reply) {
-        Err(Failure::Refused(Refusal::WaitCancelled { name })) => {
-            Err(Failure::Refused(Refusal::WaitTimedOut { name }))
+        Err(Failure::Refused(Refusal::Lock(LockRefusal::WaitCancelled { name }))) => {
+            Err(Failure::Refused(Refusal::Lock(LockRefusal::WaitTimedOut {
+                name,
+            })))
         }
         other => other,
     }
@@ -211,7 +221,7 @@ async fn take(
 
 fn granted(reply: Result<Reply, RouteError>) -> Result<Vec<Grant>, Failure> {
     match reply {
-        Ok(Reply::Granted(grants)) => Ok(grants),
+        Ok(Reply::Lock(LockReply::Granted(grants))) => Ok(grants),
         Ok(Reply::Refused(refusal)) => Err(Failure::Refused(refusal)),
         Ok(other) => Err(Failure::Unanswered(unexpected(&other).into())),
         Err(error) => Err(Failure::Unanswered(error.into())),
@@ -238,16 +248,19 @@ pub async fn undo(
     refusal: &Refusal,
 ) -> (Undo, Option<Fault>) {
     let undone = all.into_iter().map(async |(shard, grants)| {
-        let command = Command::UndoAcquire {
+        let command = Command::Lock(LockCommand::UndoAcquire {
             session,
             serial,
             grants: grants.clone(),
             refusal: refusal.clone(),
-        };
+        });
         let fault = match router.session_command(session, shard, command).await {
             Ok(
                 Reply::Done
-                | Reply::Refused(Refusal::NoSession { .. } | Refusal::SessionEnded { .. }),
+                | Reply::Refused(
+                    Refusal::Session(SessionRefusal::NoSession { .. })
+                    | Refusal::Session(SessionRefusal::SessionEnded { .. }),
+                ),
             ) => return None,
             Ok(Reply::Refused(refusal)) => refusal.into(),
             Ok(other) => unexpected(&other).into(),
@@ -266,7 +279,7 @@ pub async fn undo(
 
 #[cfg(test)]
 mod tests {
-    use lockstep_model::command::AckedRanges;
+    use lockstep_model::request::AckedRanges;
 
     use super::*;
 
@@ -283,16 +296,20 @@ mod tests {
     /// acknowledged it, must leave what it was granted alone.
     #[test]
     fn a_late_attempt_undoes_nothing() {
-        let forgotten = Failure::Refused(Refusal::SerialForgotten {
+        let forgotten = Failure::Refused(Refusal::Session(SessionRefusal::SerialForgotten {
             serial: 1,
             acked_below: 2,
-        });
+        }));
         assert_eq!(forgotten.undoes(request(1)), None);
     }
 
     #[test]
     fn what_a_repetition_may_still_get_is_not_undone() {
-        let full = || Failure::Refused(Refusal::TooManyInFlight { limit: 1 });
+        let full = || {
+            Failure::Refused(Refusal::Session(SessionRefusal::TooManyInFlight {
+                limit: 1,
+            }))
+        };
         let unanswered =
             || Failure::Unanswered(RouteError::Overloaded { shard: ShardId(1) }.into());
         assert_eq!(full().undoes(request(1)), None);
@@ -304,9 +321,9 @@ mod tests {
 
     #[test]
     fn a_refusal_undoes_what_came_before() {
-        let refusal = Refusal::Unavailable {
+        let refusal = Refusal::Lock(LockRefusal::Unavailable {
             name: "l".to_owned(),
-        };
+        });
         let failure = Failure::Refused(refusal.clone());
         assert_eq!(failure.undoes(request(1)), Some(refusal));
     }

@@ -8,7 +8,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use lockstep_model::{Command, FencingToken, Machine, Refusal, Reply, ShardId};
+use lockstep_model::{
+    Command, FencingToken, LockCommand, LockRefusal, LockReply, Machine, MetaReply, Refusal, Reply,
+    SessionReply, ShardId,
+};
 use lockstep_proto::{
     cluster::v1::{self as pb, backup_part::Part},
     raft::v1 as raft_pb,
@@ -159,22 +162,24 @@ pub async fn restore(router: &Router, parts: Incoming) -> Result<pb::RestoreResp
             Machine::Meta(_) => false,
         };
         if !takes {
-            return Err(Fault::from(Refusal::NotEmpty { shard }).into());
+            return Err(Fault::from(Refusal::Lock(LockRefusal::NotEmpty { shard })).into());
         }
     }
     for shard in (1..=shards).map(ShardId) {
-        let raise = Command::RaiseTokens { above };
+        let raise = Command::Lock(LockCommand::RaiseTokens { above });
         match router.command(shard, raise).await.map_err(Fault::from)? {
             Reply::Done => {}
             Reply::Refused(refusal) => return Err(Fault::from(refusal).into()),
-            other @ (Reply::Session { .. }
-            | Reply::Touched { .. }
-            | Reply::Revoked { .. }
-            | Reply::Granted(_)
-            | Reply::Released { .. }
-            | Reply::Downgraded { .. }
-            | Reply::Joined { .. }
-            | Reply::Changed { .. }) => return Err(Fault::from(unexpected(&other)).into()),
+            other @ (Reply::Session(SessionReply::Opened { .. })
+            | Reply::Session(SessionReply::Touched { .. })
+            | Reply::Session(SessionReply::Revoked { .. })
+            | Reply::Lock(LockReply::Granted(_))
+            | Reply::Lock(LockReply::Released { .. })
+            | Reply::Lock(LockReply::Downgraded { .. })
+            | Reply::Meta(MetaReply::Joined { .. })
+            | Reply::Meta(MetaReply::Changed { .. })) => {
+                return Err(Fault::from(unexpected(&other)).into());
+            }
         }
     }
     tracing::info!(shards, %above, "restored from a backup");

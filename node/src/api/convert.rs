@@ -6,15 +6,20 @@ use std::collections::{BTreeSet, HashMap};
 
 use lockstep_model::{
     FencingToken, LockName, Millis, Owner, Usage, Value,
-    command::{
-        DEFAULT_SESSION_TTL, Labels, LockSpec, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES,
-        MAX_LABELS, MAX_LOCKS_PER_ACQUIRE, MAX_SESSION_TTL, MAX_WAIT, MIN_SESSION_TTL, Mode, Wait,
+    locks::{
+        change::{Change, ChangeKind},
+        command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
+        deadlock::{Deadlock, words},
+        mode::{MAX_PERMITS, Mode},
+        query::LockView,
+        reply::Grant,
     },
-    locks::change::{Change, ChangeKind},
-    locks::deadlock::{Deadlock, words},
-    locks::mode::MAX_PERMITS,
-    query::{LockView, MAX_PAGE, SessionView},
-    reply::Grant,
+    page::MAX_PAGE,
+    request::{MAX_WAIT, Wait},
+    session::{
+        DEFAULT_SESSION_TTL, Labels, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS,
+        MAX_SESSION_TTL, MIN_SESSION_TTL, SessionView,
+    },
 };
 use lockstep_proto::lock::v1 as pb;
 

@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use lockstep_model::{Refusal, Serial, SessionId, ShardId, command::RequestId, reply::Grant};
+use lockstep_model::{
+    Refusal, Serial, SessionId, SessionRefusal, ShardId, locks::reply::Grant, request::RequestId,
+};
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
@@ -84,7 +86,7 @@ pub async fn detached(router: Arc<Router>, acquisition: Acquisition) -> Result<V
 /// Undoes what is left, again and again until every shard has answered. A shard that knows the session's
 /// end has.
 async fn undo_in_the_end(router: &Router, session: SessionId, serial: Serial, mut left: Undo) {
-    let refusal = Refusal::Abandoned { serial: serial.0 };
+    let refusal = Refusal::Session(SessionRefusal::Abandoned { serial: serial.0 });
     let mut turn = 0;
     while !left.is_empty() {
         if turn > 0 {

@@ -6,7 +6,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use lockstep_model::{Refusal, SessionId, command::EndReason};
+use lockstep_model::{
+    LockRefusal, MetaRefusal, Refusal, SessionId, SessionRefusal, session::EndReason,
+};
 use lockstep_proto::lock::v1 as pb;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -164,68 +166,136 @@ impl From<RouteError> for Fault {
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        let words = refusal.to_string();
-        let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());
         match refusal {
-            Refusal::NotAttached { session }
-            | Refusal::AttachTooOld { session }
-            | Refusal::NoSession { session } => Self::no_session(session),
-            Refusal::SessionEnded { session, reason } => {
+            Refusal::Session(refusal) => refusal.into(),
+            Refusal::Lock(refusal) => refusal.into(),
+            Refusal::Meta(refusal) => refusal.into(),
+            Refusal::Malformed { .. } | Refusal::WrongShard => {
+                let words = refusal.to_string();
+                Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)
+            }
+        }
+    }
+}
+
+impl From<SessionRefusal> for Fault {
+    fn from(refusal: SessionRefusal) -> Self {
+        let words = refusal.to_string();
+        match refusal {
+            SessionRefusal::NotAttached { session }
+            | SessionRefusal::AttachTooOld { session }
+            | SessionRefusal::NoSession { session } => Self::no_session(session),
+            SessionRefusal::SessionEnded { session, reason } => {
                 Self::new(Code::NotFound, ended(reason), words).with("session", session)
             }
-            Refusal::SessionExists { session } => {
+            SessionRefusal::SessionExists { session } => {
                 Self::new(Code::AlreadyExists, "SESSION_EXISTS", words).with("session", session)
             }
-            Refusal::SerialForgotten { serial, .. } => {
-                failed("SERIAL_FORGOTTEN").with("serial", serial)
+            SessionRefusal::SerialForgotten { serial, .. } => {
+                Self::failed("SERIAL_FORGOTTEN", words).with("serial", serial)
             }
-            Refusal::SerialReused { serial } => failed("SERIAL_REUSED").with("serial", serial),
-            Refusal::TooManyInFlight { limit } => {
+            SessionRefusal::SerialReused { serial } => {
+                Self::failed("SERIAL_REUSED", words).with("serial", serial)
+            }
+            SessionRefusal::TooManyInFlight { limit } => {
                 Self::new(Code::ResourceExhausted, "TOO_MANY_IN_FLIGHT", words)
                     .with("limit", limit)
                     .retriable()
             }
-            Refusal::Unavailable { name } => failed("LOCK_UNAVAILABLE").with("lock", name),
-            Refusal::WaitTimedOut { name } => {
+            SessionRefusal::Abandoned { .. } => Self::new(Code::Cancelled, "CANCELLED", words),
+        }
+    }
+}
+
+impl From<LockRefusal> for Fault {
+    fn from(refusal: LockRefusal) -> Self {
+        let words = refusal.to_string();
+        match refusal {
+            LockRefusal::Unavailable { name } => {
+                Self::failed("LOCK_UNAVAILABLE", words).with("lock", name)
+            }
+            LockRefusal::WaitTimedOut { name } => {
                 Self::new(Code::DeadlineExceeded, "WAIT_TIMEOUT", words).with("lock", name)
             }
-            Refusal::WaitCancelled { name } => {
+            LockRefusal::WaitCancelled { name } => {
                 Self::new(Code::Cancelled, "CANCELLED", words).with("lock", name)
             }
-            Refusal::Abandoned { .. } => Self::new(Code::Cancelled, "CANCELLED", words),
-            Refusal::NoSuchWait => Self::new(Code::NotFound, "NO_SUCH_WAIT", words),
-            Refusal::TooManyWaiters { name, limit } => {
+            LockRefusal::NoSuchWait => Self::new(Code::NotFound, "NO_SUCH_WAIT", words),
+            LockRefusal::TooManyWaiters { name, limit } => {
                 Self::new(Code::ResourceExhausted, "TOO_MANY_WAITERS", words)
                     .with("lock", name)
                     .with("limit", limit)
                     .retriable()
             }
-            Refusal::UpgradeDeadlock { name } => {
+            LockRefusal::UpgradeDeadlock { name } => {
                 Self::new(Code::Aborted, "UPGRADE_DEADLOCK", words).with("lock", name)
             }
-            Refusal::Deadlock { name, cycle } => Self::new(Code::Aborted, "DEADLOCK", words)
+            LockRefusal::Deadlock { name, cycle } => Self::new(Code::Aborted, "DEADLOCK", words)
                 .with("lock", name)
                 .with("cycle", cycle),
-            Refusal::OtherUsage { .. }
-            | Refusal::OtherPermits { .. }
-            | Refusal::UpgradeRequired { .. }
-            | Refusal::StaleToken { .. }
-            | Refusal::WrongMode { .. }
-            | Refusal::HeldAgain { .. }
-            | Refusal::UpgradePending { .. }
-            | Refusal::TooManyHolds { .. } => Self::about_holds(refusal),
-            Refusal::Malformed { .. } | Refusal::WrongShard => {
-                Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)
+            LockRefusal::OtherUsage { name, present } => Self::failed("OTHER_USAGE", words)
+                .with("lock", name)
+                .with("present", present),
+            LockRefusal::OtherPermits { name } => {
+                Self::failed("OTHER_PERMITS", words).with("lock", name)
             }
-            Refusal::NotEmpty { shard } => failed("NOT_EMPTY").with("shard", shard),
-            Refusal::NoSuchNode { .. }
-            | Refusal::OtherRevision { .. }
-            | Refusal::TooManyNodes { .. }
-            | Refusal::TooFewNodes { .. }
-            | Refusal::NoMajorityWithout { .. }
-            | Refusal::NodeNotEmpty { .. }
-            | Refusal::NodeActive { .. }
-            | Refusal::NodeReplaced { .. } => Self::about_nodes(refusal),
+            LockRefusal::UpgradeRequired { name } => {
+                Self::failed("UPGRADE_REQUIRED", words).with("lock", name)
+            }
+            LockRefusal::StaleToken { name, token } => Self::failed("STALE_TOKEN", words)
+                .with("lock", name)
+                .with("token", token),
+            LockRefusal::WrongMode { name, .. } => {
+                Self::failed("WRONG_MODE", words).with("lock", name)
+            }
+            LockRefusal::HeldAgain { name, holds } => Self::failed("HELD_AGAIN", words)
+                .with("lock", name)
+                .with("holds", holds),
+            LockRefusal::UpgradePending { name } => {
+                Self::failed("UPGRADE_PENDING", words).with("lock", name)
+            }
+            LockRefusal::TooManyHolds { name, limit } => {
+                Self::new(Code::ResourceExhausted, "TOO_MANY_HOLDS", words)
+                    .with("lock", name)
+                    .with("limit", limit)
+            }
+            LockRefusal::NotEmpty { shard } => {
+                Self::failed("NOT_EMPTY", words).with("shard", shard)
+            }
+        }
+    }
+}
+
+impl From<MetaRefusal> for Fault {
+    fn from(refusal: MetaRefusal) -> Self {
+        let words = refusal.to_string();
+        match refusal {
+            MetaRefusal::NoSuchNode { node } => {
+                Self::new(Code::NotFound, "NODE_NOT_FOUND", words).with("node", node)
+            }
+            MetaRefusal::OtherRevision { actual, .. } => {
+                Self::failed("OTHER_REVISION", words).with("revision", actual)
+            }
+            MetaRefusal::TooManyNodes { limit } => {
+                Self::new(Code::ResourceExhausted, "TOO_MANY_NODES", words).with("limit", limit)
+            }
+            MetaRefusal::TooFewNodes { node, .. } => {
+                Self::failed("TOO_FEW_NODES", words).with("node", node)
+            }
+            MetaRefusal::NoMajorityWithout { node, shard } => {
+                Self::failed("NO_MAJORITY_WITHOUT", words)
+                    .with("node", node)
+                    .with("shard", shard)
+            }
+            MetaRefusal::NodeNotEmpty { node, replicas } => Self::failed("NODE_NOT_EMPTY", words)
+                .with("node", node)
+                .with("replicas", replicas),
+            MetaRefusal::NodeActive { node } => {
+                Self::failed("NODE_ACTIVE", words).with("node", node)
+            }
+            MetaRefusal::NodeReplaced { node, by } => Self::failed("NODE_REPLACED", words)
+                .with("node", node)
+                .with("by", by),
         }
     }
 }
@@ -239,71 +309,12 @@ const fn ended(reason: EndReason) -> &'static str {
 
 impl Fault {
     fn no_session(session: SessionId) -> Self {
-        let words = Refusal::NoSession { session }.to_string();
+        let words = Refusal::Session(SessionRefusal::NoSession { session }).to_string();
         Self::new(Code::NotFound, "SESSION_NOT_FOUND", words).with("session", session)
     }
 
-    /// What is wrong with how a lock is used or held.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the first half of the match tells them apart"
-    )]
-    fn about_holds(refusal: Refusal) -> Self {
-        let words = refusal.to_string();
-        let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());
-        match refusal {
-            Refusal::OtherUsage { name, present } => failed("OTHER_USAGE")
-                .with("lock", name)
-                .with("present", present),
-            Refusal::OtherPermits { name } => failed("OTHER_PERMITS").with("lock", name),
-            Refusal::UpgradeRequired { name } => failed("UPGRADE_REQUIRED").with("lock", name),
-            Refusal::StaleToken { name, token } => failed("STALE_TOKEN")
-                .with("lock", name)
-                .with("token", token),
-            Refusal::WrongMode { name, .. } => failed("WRONG_MODE").with("lock", name),
-            Refusal::HeldAgain { name, holds } => {
-                failed("HELD_AGAIN").with("lock", name).with("holds", holds)
-            }
-            Refusal::UpgradePending { name } => failed("UPGRADE_PENDING").with("lock", name),
-            Refusal::TooManyHolds { name, limit } => {
-                Self::new(Code::ResourceExhausted, "TOO_MANY_HOLDS", words)
-                    .with("lock", name)
-                    .with("limit", limit)
-            }
-            other => Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", other.to_string()),
-        }
-    }
-
-    /// What the meta shard refuses.
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the first half of the match tells them apart"
-    )]
-    fn about_nodes(refusal: Refusal) -> Self {
-        let words = refusal.to_string();
-        let failed = |reason| Self::new(Code::FailedPrecondition, reason, words.clone());
-        match refusal {
-            Refusal::NoSuchNode { node } => {
-                Self::new(Code::NotFound, "NODE_NOT_FOUND", words).with("node", node)
-            }
-            Refusal::OtherRevision { actual, .. } => {
-                failed("OTHER_REVISION").with("revision", actual)
-            }
-            Refusal::TooManyNodes { limit } => {
-                Self::new(Code::ResourceExhausted, "TOO_MANY_NODES", words).with("limit", limit)
-            }
-            Refusal::TooFewNodes { node, .. } => failed("TOO_FEW_NODES").with("node", node),
-            Refusal::NoMajorityWithout { node, shard } => failed("NO_MAJORITY_WITHOUT")
-                .with("node", node)
-                .with("shard", shard),
-            Refusal::NodeNotEmpty { node, replicas } => failed("NODE_NOT_EMPTY")
-                .with("node", node)
-                .with("replicas", replicas),
-            Refusal::NodeActive { node } => failed("NODE_ACTIVE").with("node", node),
-            Refusal::NodeReplaced { node, by } => {
-                failed("NODE_REPLACED").with("node", node).with("by", by)
-            }
-            other => Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", other.to_string()),
-        }
+    /// What the state of things does not allow.
+    fn failed(reason: &'static str, words: String) -> Self {
+        Self::new(Code::FailedPrecondition, reason, words)
     }
 }

@@ -5,9 +5,9 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use lockstep_model::{
-    Answer, Command, LockName, Priority, Query, Refusal, Reply, SessionId,
-    command::{EndReason, RequestId},
-    locks::deadlock::MAX_REMEMBERED,
+    Answer, Command, LockAnswer, LockName, LockQuery, Priority, Query, Refusal, Reply,
+    SessionAnswer, SessionCommand, SessionId, SessionQuery, SessionRefusal, SessionReply,
+    locks::deadlock::MAX_REMEMBERED, request::RequestId, session::EndReason,
 };
 use lockstep_proto::lock::v1::{self as pb, lock_service_server::LockService};
 use tokio_stream::wrappers::ReceiverStream;
@@ -72,17 +72,17 @@ impl LockService for LockServer {
         let router = self.router()?;
         let ttl = convert::ttl(request.ttl_ms)?;
         let session = SessionId(rand::random::<u64>().max(1));
-        let command = Command::OpenSession {
+        let command = Command::Session(SessionCommand::Open {
             session,
             ttl,
             priority: Priority(request.priority),
             labels: convert::labels(request.labels)?,
-        };
+        });
         let home = router.directory().home_of(session);
         let epoch = match router.command(home, command).await.map_err(Fault::from)? {
-            Reply::Session { epoch, .. } => epoch.0,
+            Reply::Session(SessionReply::Opened { epoch, .. }) => epoch.0,
             // The first attempt's answer was lost: the random id says that this is ours.
-            Reply::Refused(Refusal::SessionExists { .. }) => 1,
+            Reply::Refused(Refusal::Session(SessionRefusal::SessionExists { .. })) => 1,
             Reply::Refused(refusal) => return Err(Fault::from(refusal).into()),
             other => return Err(Fault::from(unexpected(&other)).into()),
         };
@@ -116,13 +116,13 @@ impl LockService for LockServer {
         let home = router.directory().home_of(session);
         let command = if request.at_once {
             let reason = EndReason::Closed;
-            Command::EndSession { session, reason }
+            Command::Session(SessionCommand::End { session, reason })
         } else {
-            Command::RevokeSession { session }
+            Command::Session(SessionCommand::Revoke { session })
         };
         match router.command(home, command).await.map_err(Fault::from)? {
             Reply::Done => Ok(Response::new(pb::CloseSessionResponse { lease_ms: 0 })),
-            Reply::Revoked { lease } => {
+            Reply::Session(SessionReply::Revoked { lease }) => {
                 let lease_ms = lease.0;
                 Ok(Response::new(pb::CloseSessionResponse { lease_ms }))
             }
@@ -144,10 +144,10 @@ impl LockService for LockServer {
                 Fault::invalid("page_token", "must be the next_page_token of a page")
             })?)),
         };
-        let query = Query::Sessions { after, limit };
+        let query = Query::Session(SessionQuery::Sessions { after, limit });
         let mut sessions = Vec::new();
         for answer in everywhere(&router, &query).await? {
-            if let (_, Answer::Sessions(page)) = answer {
+            if let (_, Answer::Session(SessionAnswer::Sessions(page))) = answer {
                 sessions.extend(page);
             }
         }
@@ -301,8 +301,8 @@ impl LockService for LockServer {
         let router = self.router()?;
         let mut total = 0;
         let mut deadlocks = Vec::new();
-        for answer in everywhere(&router, &Query::Deadlocks).await? {
-            if let (_, Answer::Deadlocks { count, last }) = answer {
+        for answer in everywhere(&router, &Query::Lock(LockQuery::Deadlocks)).await? {
+            if let (_, Answer::Lock(LockAnswer::Deadlocks { count, last })) = answer {
                 total += count;
                 deadlocks.extend(last);
             }
@@ -335,11 +335,11 @@ impl LockService for LockServer {
         let router = self.router()?;
         let shard = router.directory().shard_of_lock(&name);
         match router
-            .query(shard, Query::Lock { name })
+            .query(shard, Query::Lock(LockQuery::Lock { name }))
             .await
             .map_err(Fault::from)?
         {
-            Answer::Lock(view) => Ok(Response::new(pb::GetLockResponse {
+            Answer::Lock(LockAnswer::Lock(view)) => Ok(Response::new(pb::GetLockResponse {
                 lock: Some(convert::lock_info(shard.0, view)),
             })),
             _ => Err(wrong_answer().into()),
@@ -362,14 +362,14 @@ impl LockService for LockServer {
         if request.prefix.len() > lockstep_model::id::MAX_LOCK_NAME_BYTES {
             return Err(Fault::invalid("prefix", "is longer than any lock's name").into());
         }
-        let query = Query::Locks {
+        let query = Query::Lock(LockQuery::Locks {
             prefix: request.prefix,
             after,
             limit,
-        };
+        });
         let mut locks = Vec::new();
         for (shard, answer) in everywhere(&router, &query).await? {
-            if let Answer::Locks(page) = answer {
+            if let Answer::Lock(LockAnswer::Locks(page)) = answer {
                 locks.extend(page.into_iter().map(|view| (shard, view)));
             }
         }

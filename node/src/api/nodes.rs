@@ -3,7 +3,9 @@
 //! Invariant: what a call decides is decided by the meta shard, against the revision that the caller
 //! names; this node only carries it there.
 
-use lockstep_model::{Command, MetaCommand, NodeId, Refusal, Reply, ShardId, meta::Lifecycle};
+use lockstep_model::{
+    Command, MetaCommand, MetaRefusal, MetaReply, NodeId, Refusal, Reply, ShardId, meta::Lifecycle,
+};
 use lockstep_proto::{cluster::v1 as pb, raft::v1 as raft_pb};
 use tonic::Status;
 
@@ -46,7 +48,7 @@ pub async fn remove(router: &Router, node: u64, expected: Option<u64>) -> Result
 async fn change(router: &Router, command: MetaCommand) -> Result<u64, Fault> {
     let command = Command::Meta(command);
     match router.command(ShardId::META, command).await? {
-        Reply::Changed { revision } => Ok(revision),
+        Reply::Meta(MetaReply::Changed { revision }) => Ok(revision),
         Reply::Refused(refusal) => Err(refusal.into()),
         other => Err(unexpected(&other).into()),
     }
@@ -71,7 +73,7 @@ pub async fn transfer(
     request: pb::TransferLeadersRequest,
 ) -> Result<pb::TransferLeadersResponse, Status> {
     let node = node_id(request.node_id)?;
-    let unknown = |node: NodeId| Fault::from(Refusal::NoSuchNode { node });
+    let unknown = |node: NodeId| Fault::from(Refusal::Meta(MetaRefusal::NoSuchNode { node }));
     if let Some(to) = request.to_node_id {
         let to = node_id(to)?;
         router.directory().node(to).ok_or_else(|| unknown(to))?;

@@ -4,10 +4,11 @@
 
 use futures::{StreamExt as _, stream};
 use lockstep_model::{
-    Answer, Command, FencingToken, LockName, Millis, Query, Refusal, Reply, Serial, SessionId,
-    ShardId,
-    command::{MAX_LOCKS_PER_ACQUIRE, RequestId},
-    reply::Grant,
+    Answer, Command, FencingToken, LockAnswer, LockCommand, LockName, LockQuery, LockRefusal,
+    LockReply, MetaAnswer, Millis, Query, Refusal, Reply, Serial, SessionAnswer, SessionId,
+    SessionRefusal, ShardId,
+    locks::{command::MAX_LOCKS_PER_ACQUIRE, reply::Grant},
+    request::RequestId,
 };
 use lockstep_proto::lock::v1 as pb;
 
@@ -47,12 +48,12 @@ pub async fn proclaim(
 ) -> Result<(), Fault> {
     let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
     let name = convert::name("name", &operation.name)?;
-    let command = Command::Proclaim {
+    let command = Command::Lock(LockCommand::Proclaim {
         request,
         name: name.clone(),
         token: convert::token("token", operation.token)?,
         value: convert::value(&operation.value)?,
-    };
+    });
     match on_lock(router, request.session, &name, command).await? {
         Reply::Done => Ok(()),
         other => Err(unexpected(&other).into()),
@@ -71,13 +72,13 @@ pub async fn release(
     let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
     let name = convert::name("name", &operation.name)?;
     let token = convert::token("token", operation.token)?;
-    let command = Command::Release {
+    let command = Command::Lock(LockCommand::Release {
         request,
         name: name.clone(),
         token,
-    };
+    });
     match on_lock(router, request.session, &name, command).await? {
-        Reply::Released { holds } => Ok(holds),
+        Reply::Lock(LockReply::Released { holds }) => Ok(holds),
         other => Err(unexpected(&other).into()),
     }
 }
@@ -95,16 +96,16 @@ pub async fn upgrade(
     let name = convert::name("name", &operation.name)?;
     let token = convert::token("token", operation.token)?;
     let wait = convert::wait(operation.wait)?;
-    let command = Command::Upgrade {
+    let command = Command::Lock(LockCommand::Upgrade {
         request,
         name: name.clone(),
         token,
         wait,
-    };
+    });
     match on_lock(router, request.session, &name, command).await? {
-        Reply::Granted(mut grants) => grants
+        Reply::Lock(LockReply::Granted(mut grants)) => grants
             .pop()
-            .ok_or_else(|| unexpected(&Reply::Granted(Vec::new())).into()),
+            .ok_or_else(|| unexpected(&Reply::Lock(LockReply::Granted(Vec::new()))).into()),
         other => Err(unexpected(&other).into()),
     }
 }
@@ -121,13 +122,13 @@ pub async fn downgrade(
     let operation = operation.ok_or_else(|| Fault::invalid("operation", "must be set"))?;
     let name = convert::name("name", &operation.name)?;
     let token = convert::token("token", operation.token)?;
-    let command = Command::Downgrade {
+    let command = Command::Lock(LockCommand::Downgrade {
         request,
         name: name.clone(),
         token,
-    };
+    });
     match on_lock(router, request.session, &name, command).await? {
-        Reply::Downgraded { token } => Ok(token),
+        Reply::Lock(LockReply::Downgraded { token }) => Ok(token),
         other => Err(unexpected(&other).into()),
     }
 }
@@ -151,7 +152,7 @@ pub async fn renew(
         return Ok(ttl);
     }
     let name = name.as_str().to_owned();
-    Err(Refusal::StaleToken { name, token }.into())
+    Err(Refusal::Lock(LockRefusal::StaleToken { name, token }).into())
 }
 
 /// Whether a token is that of a present holder.
@@ -168,24 +169,24 @@ pub async fn valid(
     match router
         .query(
             shard,
-            Query::Validate {
+            Query::Lock(LockQuery::Validate {
                 name,
                 token,
                 session,
-            },
+            }),
         )
         .await?
     {
-        Answer::Valid(valid) => Ok(valid),
-        Answer::Lock(_)
-        | Answer::Locks(_)
-        | Answer::Sessions(_)
-        | Answer::Cluster(_)
-        | Answer::Touched(_)
-        | Answer::Waits(_)
-        | Answer::Stand(_)
-        | Answer::Deadlocks { .. }
-        | Answer::Revision(_)
+        Answer::Lock(LockAnswer::Valid(valid)) => Ok(valid),
+        Answer::Lock(LockAnswer::Lock(_))
+        | Answer::Lock(LockAnswer::Locks(_))
+        | Answer::Session(SessionAnswer::Sessions(_))
+        | Answer::Meta(MetaAnswer::Cluster(_))
+        | Answer::Session(SessionAnswer::Touched(_))
+        | Answer::Lock(LockAnswer::Waits(_))
+        | Answer::Lock(LockAnswer::Stand(_))
+        | Answer::Lock(LockAnswer::Deadlocks { .. })
+        | Answer::Lock(LockAnswer::Revision(_))
         | Answer::WrongShard => Err(RouteError::Incompatible {
             what: "a wrong kind of answer".to_owned(),
         }
@@ -253,7 +254,7 @@ pub async fn cancel(
     shards: impl IntoIterator<Item = ShardId>,
 ) -> Result<(), Fault> {
     let asked = shards.into_iter().map(|shard| {
-        let command = Command::CancelWait { session, serial };
+        let command = Command::Lock(LockCommand::CancelWait { session, serial });
         async move { router.command(shard, command).await }
     });
     let mut asked = stream::iter(asked).buffer_unordered(CANCELS_AT_ONCE);
@@ -294,7 +295,7 @@ pub async fn abandon(
         all.entry(router.directory().shard_of_lock(&name))
             .or_default();
     }
-    let refusal = Refusal::Abandoned { serial: serial.0 };
+    let refusal = Refusal::Session(SessionRefusal::Abandoned { serial: serial.0 });
     let (_, fault) = undo(router, session, serial, all, &refusal).await;
     fault.map_or(Ok(()), Err)
 }

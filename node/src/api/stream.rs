@@ -13,8 +13,8 @@ use std::{
 
 use futures::{Future, StreamExt as _, stream::FuturesUnordered};
 use lockstep_model::{
-    Command, LockName, Reply, Serial, SessionId, ShardId,
-    command::{AckedRanges, MAX_RANGES_PER_REQUEST, RequestId, SerialRange},
+    Command, LockName, Reply, Serial, SessionCommand, SessionId, SessionReply, ShardId,
+    request::{AckedRanges, MAX_RANGES_PER_REQUEST, RequestId, SerialRange},
 };
 use lockstep_proto::lock::v1 as pb;
 use tokio::{sync::mpsc, time::sleep};
@@ -306,14 +306,14 @@ fn shards_of(router: &Router, operation: &pb::Operation) -> BTreeSet<ShardId> {
 async fn resume(router: &Router, session: SessionId) -> Result<pb::StreamAttached, Fault> {
     let home = router.directory().home_of(session);
     match router
-        .command(home, Command::ResumeSession { session })
+        .command(home, Command::Session(SessionCommand::Resume { session }))
         .await?
     {
-        Reply::Session {
+        Reply::Session(SessionReply::Opened {
             session: _,
             ttl,
             epoch,
-        } => Ok(pb::StreamAttached {
+        }) => Ok(pb::StreamAttached {
             ttl_ms: ttl.0,
             epoch: epoch.0,
         }),

@@ -4,7 +4,8 @@
 //! is stored before the first question. A name that another living node goes by is refused.
 
 use lockstep_model::{
-    Answer, Command, MetaCommand, NodeId, Reply, ShardId, meta::NodeRecord, query::ClusterView,
+    Answer, Command, MetaAnswer, MetaCommand, MetaReply, NodeId, Reply, ShardId,
+    meta::{ClusterView, NodeRecord},
 };
 use lockstep_proto::raft::v1 as pb;
 use tokio::time::timeout;
@@ -46,7 +47,8 @@ impl Lobby {
             }
             Err(_) => return Ok(None),
         };
-        let Ok(Answer::Cluster(Some(plan))) = Answer::decode(&given.tables) else {
+        let Ok(Answer::Meta(MetaAnswer::Cluster(Some(plan)))) = Answer::decode(&given.tables)
+        else {
             self.wait_for(0, format!("{address} to send tables that it can read"));
             return Ok(None);
         };
@@ -111,7 +113,7 @@ pub async fn admit(router: &Router, request: pb::JoinRequest) -> Result<pb::Join
     });
     let reply = router.command(ShardId::META, join).await;
     let node = match reply.map_err(Fault::from)? {
-        Reply::Joined { node } => node,
+        Reply::Meta(MetaReply::Joined { node }) => node,
         Reply::Refused(refusal) => return Err(Fault::from(refusal).into()),
         other => return Err(Fault::from(unexpected(&other)).into()),
     };
@@ -119,7 +121,9 @@ pub async fn admit(router: &Router, request: pb::JoinRequest) -> Result<pb::Join
     router.directory().update(view.clone());
     Ok(pb::JoinResponse {
         node_id: node.0,
-        tables: Answer::Cluster(Some(view)).encode().into(),
+        tables: Answer::Meta(MetaAnswer::Cluster(Some(view)))
+            .encode()
+            .into(),
     })
 }
 
@@ -129,10 +133,13 @@ pub async fn admit(router: &Router, request: pb::JoinRequest) -> Result<pb::Join
 /// If it has no leader, or no cluster was founded.
 pub async fn tables(router: &Router) -> Result<ClusterView, Fault> {
     match router
-        .query(ShardId::META, lockstep_model::Query::Cluster)
+        .query(
+            ShardId::META,
+            lockstep_model::Query::Meta(lockstep_model::MetaQuery::Cluster),
+        )
         .await?
     {
-        Answer::Cluster(Some(view)) => Ok(view),
+        Answer::Meta(MetaAnswer::Cluster(Some(view))) => Ok(view),
         _ => Err(Fault::unavailable(
             "NOT_IN_CLUSTER",
             "the cluster's tables are being written",

@@ -10,10 +10,9 @@ use std::{
 
 use futures::future::join_all;
 use lockstep_model::{
-    Answer, NodeId, Query, ShardId,
-    meta::NodeRecord,
+    Answer, LockAnswer, MetaAnswer, MetaQuery, NodeId, Query, SessionAnswer, ShardId,
+    meta::{ClusterView, NodeRecord},
     placement::planner::{NodeState, Observed, ShardView},
-    query::ClusterView,
 };
 use lockstep_proto::raft::v1 as pb;
 use tokio::time::timeout;
@@ -57,17 +56,21 @@ pub(super) struct Members {
 /// The tables as the replica on this node has them.
 pub(super) fn own_tables(router: &Router) -> Option<ClusterView> {
     let replica = router.replica(ShardId::META)?;
-    match replica.machine.read().query(&Query::Cluster) {
-        Answer::Cluster(view) => view,
-        Answer::Lock(_)
-        | Answer::Locks(_)
-        | Answer::Valid(_)
-        | Answer::Sessions(_)
-        | Answer::Touched(_)
-        | Answer::Waits(_)
-        | Answer::Stand(_)
-        | Answer::Deadlocks { .. }
-        | Answer::Revision(_)
+    match replica
+        .machine
+        .read()
+        .query(&Query::Meta(MetaQuery::Cluster))
+    {
+        Answer::Meta(MetaAnswer::Cluster(view)) => view,
+        Answer::Lock(LockAnswer::Lock(_))
+        | Answer::Lock(LockAnswer::Locks(_))
+        | Answer::Lock(LockAnswer::Valid(_))
+        | Answer::Session(SessionAnswer::Sessions(_))
+        | Answer::Session(SessionAnswer::Touched(_))
+        | Answer::Lock(LockAnswer::Waits(_))
+        | Answer::Lock(LockAnswer::Stand(_))
+        | Answer::Lock(LockAnswer::Deadlocks { .. })
+        | Answer::Lock(LockAnswer::Revision(_))
         | Answer::WrongShard => None,
     }
 }

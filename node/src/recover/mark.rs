@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use lockstep_model::{ClusterId, Timestamp, command::MAX_SESSION_TTL};
+use lockstep_model::{ClusterId, Timestamp, session::MAX_SESSION_TTL};
 
 use crate::storage::{ReadError, Storage};
 

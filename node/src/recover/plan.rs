@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use lockstep_model::{ClusterId, NodeId, ShardId, meta::MAX_VOTERS, query::ClusterView};
+use lockstep_model::{
+    ClusterId, NodeId, ShardId,
+    meta::{ClusterView, MAX_VOTERS},
+};
 
 use super::{
     directory::Directory,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use lockstep_model::{Machine, Millis, NodeId, ShardId, query::ClusterView};
+use lockstep_model::{Machine, Millis, NodeId, ShardId, meta::ClusterView};
 
 use super::{
     directory::Directory,

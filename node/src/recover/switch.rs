@@ -5,7 +5,7 @@
 //! repeating it.
 
 use anyhow::Context as _;
-use lockstep_model::{Timestamp, query::ClusterView};
+use lockstep_model::{Timestamp, meta::ClusterView};
 
 use super::{
     directory::Directory,

@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::{
-    Batch, Command, FencingToken, LockName, Machine, Owner, Priority, Serial, SessionId, ShardId,
-    ShardTime, Timestamp, Value,
-    command::{AckedRanges, LockSpec, Mode, RequestId, Wait},
-    meta::{NodeRecord, Settings},
+    Batch, Command, FencingToken, LockCommand, LockName, Machine, Owner, Priority, Serial,
+    SessionCommand, SessionId, ShardId, ShardTime, Timestamp, Value,
+    locks::{command::LockSpec, mode::Mode},
+    meta::{ClusterView, NodeRecord, Settings},
     placement,
-    query::ClusterView,
+    request::{AckedRanges, RequestId, Wait},
     shard::TOKEN_GAP,
 };
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
@@ -81,26 +81,28 @@ fn members() -> Payload {
 /// A session, and so many grants to it.
 fn grants(count: u64) -> Payload {
     let session = SessionId(1);
-    let mut all = vec![Command::OpenSession {
+    let mut all = vec![Command::Session(SessionCommand::Open {
         session,
         ttl: TTL,
         priority: Priority(0),
         labels: BTreeMap::new(),
-    }];
-    all.extend((1..=count).map(|serial| Command::Acquire {
-        request: RequestId {
-            session,
-            serial: Serial(serial),
-            acked_below: Serial(0),
-            acked: AckedRanges::NONE,
-        },
-        owner: Owner::default(),
-        locks: vec![LockSpec {
-            name: LockName::new(&format!("lock-{serial}")).unwrap(),
-            mode: Mode::Exclusive,
-        }],
-        wait: Wait::Try,
-        value: Value::EMPTY,
+    })];
+    all.extend((1..=count).map(|serial| {
+        Command::Lock(LockCommand::Acquire {
+            request: RequestId {
+                session,
+                serial: Serial(serial),
+                acked_below: Serial(0),
+                acked: AckedRanges::NONE,
+            },
+            owner: Owner::default(),
+            locks: vec![LockSpec {
+                name: LockName::new(&format!("lock-{serial}")).unwrap(),
+                mode: Mode::Exclusive,
+            }],
+            wait: Wait::Try,
+            value: Value::EMPTY,
+        })
     }));
     commands(all)
 }

@@ -10,8 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lockstep_model::{
-    Batch, Command, NodeId, Outcome, Reply, ShardId,
-    command::{MAX_COMMANDS_PER_BATCH, Wait},
+    Batch, Command, NodeId, Outcome, Reply, ShardId, command::MAX_COMMANDS_PER_BATCH,
 };
 use openraft::errors::ClientWriteError;
 use tokio::{
@@ -240,7 +239,7 @@ impl Worker {
         proposals
             .drain(..)
             .map(|Proposal { command, answer }| {
-                let slot = match blocking(&command) {
+                let slot = match command.waits() {
                     Some(key) => {
                         self.waiters.register(key, answer);
                         Slot::Waiting(key)
@@ -259,93 +258,16 @@ async fn collect(queued: &mut mpsc::Receiver<Proposal>, proposals: &mut Vec<Prop
     let Some(first) = queued.recv().await else {
         return false;
     };
-    let mut bytes = weight(&first.command);
+    let mut bytes = first.command.weight();
     proposals.push(first);
     while proposals.len() < MAX_COMMANDS_PER_BATCH
         && bytes < MAX_BATCH_BYTES
         && let Ok(next) = queued.try_recv()
     {
-        bytes += weight(&next.command);
+        bytes += next.command.weight();
         proposals.push(next);
     }
     true
-}
-
-/// About how many bytes a command is encoded in; never less than half.
-fn weight(command: &Command) -> usize {
-    const REST: usize = 64;
-    REST + match command {
-        Command::Acquire {
-            owner,
-            locks,
-            value,
-            ..
-        } => {
-            let names = locks.iter().map(|lock| lock.name.as_str().len() + 8);
-            owner.as_str().len() + names.sum::<usize>() + value.as_bytes().len()
-        }
-        Command::Proclaim { name, value, .. } => name.as_str().len() + value.as_bytes().len(),
-        Command::AbortWait { cycle, .. } => {
-            let names = cycle.iter().map(|edge| edge.wait.name.as_str().len() + 64);
-            names.sum()
-        }
-        Command::UndoAcquire { grants, .. } => grants
-            .iter()
-            .map(|grant| grant.name.as_str().len() + 8)
-            .sum(),
-        Command::OpenSession { labels, .. } => labels
-            .iter()
-            .map(|(key, value)| key.len() + value.len() + 8)
-            .sum(),
-        Command::CheckpointSessions { remaining } => remaining.len() * 16,
-        Command::Release { name, .. }
-        | Command::Upgrade { name, .. }
-        | Command::Downgrade { name, .. } => name.as_str().len(),
-        Command::Meta(_) => MAX_BATCH_BYTES,
-        Command::ResumeSession { .. }
-        | Command::ReviveSession { .. }
-        | Command::RevokeSession { .. }
-        | Command::TouchShard { .. }
-        | Command::EndSession { .. }
-        | Command::ShardReleased { .. }
-        | Command::AttachSession { .. }
-        | Command::DetachSession { .. }
-        | Command::CancelWait { .. }
-        | Command::ExpireWaits
-        | Command::RaiseTokens { .. } => 0,
-    }
-}
-
-/// The identity of a command that may block.
-fn blocking(command: &Command) -> Option<Key> {
-    let (request, wait) = match command {
-        Command::Acquire { request, wait, .. } | Command::Upgrade { request, wait, .. } => {
-            (request, wait)
-        }
-        Command::OpenSession { .. }
-        | Command::ResumeSession { .. }
-        | Command::TouchShard { .. }
-        | Command::CheckpointSessions { .. }
-        | Command::ReviveSession { .. }
-        | Command::RevokeSession { .. }
-        | Command::EndSession { .. }
-        | Command::ShardReleased { .. }
-        | Command::AttachSession { .. }
-        | Command::DetachSession { .. }
-        | Command::CancelWait { .. }
-        | Command::AbortWait { .. }
-        | Command::Release { .. }
-        | Command::UndoAcquire { .. }
-        | Command::Downgrade { .. }
-        | Command::Proclaim { .. }
-        | Command::ExpireWaits
-        | Command::RaiseTokens { .. }
-        | Command::Meta(_) => return None,
-    };
-    match wait {
-        Wait::Try => None,
-        Wait::AtMost(_) | Wait::Forever => Some((request.session, request.serial)),
-    }
 }
 
 fn distribute(waiters: &Waiters, slots: Vec<Slot>, outcomes: Vec<Outcome>) {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use lockstep_model::{Command, Machine, Reply, ShardId, session::EndingSession};
+use lockstep_model::{Command, Machine, Reply, SessionCommand, ShardId, session::EndingSession};
 use parking_lot::Mutex;
 
 use super::Replica;
@@ -95,14 +95,14 @@ async fn release(replica: &Replica, router: &Router, ended: EndingSession, shard
         touch,
         shards: _,
     } = ended;
-    let detach = Command::DetachSession {
+    let detach = Command::Session(SessionCommand::Detach {
         session,
         reason,
         touch,
-    };
+    });
     match router.execute(shard, Request::Command(detach)).await {
         Ok(Response::Reply(Reply::Done)) => {
-            let released = Command::ShardReleased { session, shard };
+            let released = Command::Session(SessionCommand::ShardReleased { session, shard });
             match replica.execute(Request::Command(released)).await {
                 Ok(_) => return true,
                 Err(error) => {

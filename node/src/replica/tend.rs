@@ -13,7 +13,8 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Command, Machine, Query, Reply, ShardId, ShardTime, command::EndReason,
+    Answer, Command, LockCommand, Machine, MetaAnswer, MetaQuery, Query, Reply, SessionCommand,
+    ShardId, ShardTime, session::EndReason,
 };
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
@@ -173,7 +174,7 @@ impl WaitExpiry {
         }
         let (replica, under_way) = (Arc::clone(replica), Arc::clone(&self.under_way));
         tokio::spawn(async move {
-            propose(&replica, Command::ExpireWaits).await;
+            propose(&replica, Command::Lock(LockCommand::ExpireWaits)).await;
             under_way.store(false, Ordering::Release);
             replica.clock.changed.notify_one();
         });
@@ -189,7 +190,11 @@ fn deadline(replica: &Replica) -> Option<ShardTime> {
 
 /// Every meta replica tells its node what the tables say.
 fn follow_tables(replica: &Replica, directory: &Directory) {
-    if let Answer::Cluster(Some(view)) = replica.machine.read().query(&Query::Cluster) {
+    if let Answer::Meta(MetaAnswer::Cluster(Some(view))) = replica
+        .machine
+        .read()
+        .query(&Query::Meta(MetaQuery::Cluster))
+    {
         directory.update(view);
     }
 }
@@ -197,7 +202,7 @@ fn follow_tables(replica: &Replica, directory: &Directory) {
 /// Ends what is over, and writes down what is silent: in the order in which the clock decides.
 fn look_after_sessions(replica: &Arc<Replica>) {
     let write_down = |remaining| {
-        let checkpoint = Command::CheckpointSessions { remaining };
+        let checkpoint = Command::Session(SessionCommand::Checkpoint { remaining });
         if let Err(error) = replica.proposer.enqueue(checkpoint) {
             tracing::debug!(shard = %replica.shard, %error, "checkpoint not written; the next one is");
         }
@@ -222,10 +227,10 @@ async fn expire(replica: &Replica, sessions: Vec<lockstep_model::SessionId>) {
         return;
     }
     for session in sessions {
-        let command = Command::EndSession {
+        let command = Command::Session(SessionCommand::End {
             session,
             reason: EndReason::Expired,
-        };
+        });
         let ended: Result<Reply, RequestError> = replica.proposer.propose(command).await;
         match ended {
             Ok(_) => tracing::info!(%session, shard = %replica.shard, "session expired"),

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockstep_model::{Answer, Query, Revision, ShardId};
+use lockstep_model::{Answer, LockAnswer, LockQuery, Query, Revision, ShardId};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::sleep};
 
@@ -54,8 +54,10 @@ pub struct Listener(watch::Receiver<Beat>);
 /// # Errors
 /// If its leader is not found, or does not answer in time.
 pub async fn revision(router: &Router, shard: ShardId) -> Result<Revision, RouteError> {
-    let answer = router.query(shard, Query::Revision).await?;
-    let Answer::Revision(revision) = answer else {
+    let answer = router
+        .query(shard, Query::Lock(LockQuery::Revision))
+        .await?;
+    let Answer::Lock(LockAnswer::Revision(revision)) = answer else {
         return Err(RouteError::Incompatible {
             what: format!("it answered {answer:?}"),
         });

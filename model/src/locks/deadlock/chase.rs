@@ -21,6 +21,7 @@ use super::{
 use crate::{
     command::Command,
     id::{Party, SessionId, ShardId},
+    locks::command::LockCommand,
     query::Answer,
 };
 
@@ -197,12 +198,12 @@ impl Abort {
     /// What ends it: for the victim's shard, to be sent once.
     #[must_use]
     pub fn command(&self) -> Command {
-        Command::AbortWait {
+        Command::Lock(LockCommand::AbortWait {
             session: self.victim.party.session,
             serial: self.victim.serial,
             epoch: self.victim.epoch,
             cycle: self.cycle.clone(),
-        }
+        })
     }
 
     /// Goes on: whatever the answer was, or if there was none, the next walk will see what is left.

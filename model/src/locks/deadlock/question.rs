@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Blocked, Edge, MAX_ASKED};
 use crate::{
     id::{Party, SessionId, ShardId},
+    locks::query::LockAnswer,
+    locks::query::LockQuery,
     query::{Answer, Query},
+    session::SessionAnswer,
+    session::SessionQuery,
 };
 
 /// A question, and whom to ask.
@@ -34,7 +38,9 @@ pub(super) fn to_homes(
         let sessions: Vec<SessionId> = sessions.into_iter().collect();
         (home, sessions)
     });
-    in_chunks(by_home, |sessions| Query::Touched { sessions })
+    in_chunks(by_home, |sessions| {
+        Query::Session(SessionQuery::Touched { sessions })
+    })
 }
 
 /// To those shards: for whom do they wait? A party whose home did not answer is left out.
@@ -44,7 +50,7 @@ pub(super) fn to_shards(
 ) -> Vec<Question> {
     let mut touched: BTreeMap<SessionId, Vec<ShardId>> = BTreeMap::new();
     for answer in answers {
-        if let Answer::Touched(sessions) = answer {
+        if let Answer::Session(SessionAnswer::Touched(sessions)) = answer {
             touched.extend(sessions);
         }
     }
@@ -54,14 +60,16 @@ pub(super) fn to_shards(
             by_shard.entry(*shard).or_default().push(party.clone());
         }
     }
-    in_chunks(by_shard, |parties| Query::Waits { parties })
+    in_chunks(by_shard, |parties| {
+        Query::Lock(LockQuery::Waits { parties })
+    })
 }
 
 /// What the shards said of that.
 pub(super) fn blocked(answers: impl Iterator<Item = Answer>) -> Vec<Blocked> {
     let mut blocked = Vec::new();
     for answer in answers {
-        if let Answer::Waits(waits) = answer {
+        if let Answer::Lock(LockAnswer::Waits(waits)) = answer {
             blocked.extend(waits);
         }
     }
@@ -77,7 +85,7 @@ pub(super) fn to_confirm(cycle: &[Edge]) -> Vec<Question> {
     }
     let questions = by_shard.into_iter().map(|(shard, edges)| Question {
         shard,
-        query: Query::Stand { edges },
+        query: Query::Lock(LockQuery::Stand { edges }),
     });
     questions.collect()
 }
@@ -90,7 +98,7 @@ pub(super) fn is_confirmed(
     let mut answers = answers.into_iter();
     questions
         .iter()
-        .all(|_| answers.next().flatten() == Some(Answer::Stand(true)))
+        .all(|_| answers.next().flatten() == Some(Answer::Lock(LockAnswer::Stand(true))))
 }
 
 fn in_chunks<T: Clone>(

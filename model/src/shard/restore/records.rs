@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds},
-    command::{Labels, LockSpec},
     id::{Owner, Serial, ShardId},
-    locks::lock::{Arrival, Hold, MAX_HOLDS},
-    locks::mode::MAX_PERMITS,
+    locks::{
+        command::LockSpec,
+        lock::{Arrival, Hold, MAX_HOLDS},
+        mode::MAX_PERMITS,
+    },
     session::{
-        Acked, Acquisition, Answered, Goal, Home, MAX_ABANDONED, MAX_IN_FLIGHT, Member, Presence,
-        Requests, Role, WaitingRequest,
+        Acked, Acquisition, Answered, Goal, Home, Labels, MAX_ABANDONED, MAX_IN_FLIGHT, Member,
+        Presence, Requests, Role, WaitingRequest,
     },
 };
 

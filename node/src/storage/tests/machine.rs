@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures::stream;
 use lockstep_model::{
-    Batch, Command, Effect, Machine, Millis, Priority, SessionId, ShardId, ShardTime, Timestamp,
+    Batch, Command, Effect, Machine, Millis, Priority, SessionCommand, SessionId, ShardId,
+    ShardTime, Timestamp,
 };
 use openraft::storage::{RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::Mutex;
@@ -38,12 +39,12 @@ pub(super) async fn machine(storage: &Storage, shard: ShardId) -> (MachineStore,
 
 /// An entry that opens a session.
 pub(super) fn session(term: u64, index: u64) -> Entry {
-    let open = Command::OpenSession {
+    let open = Command::Session(SessionCommand::Open {
         session: SessionId(index),
         ttl: Millis(10_000),
         priority: Priority::default(),
         labels: std::collections::BTreeMap::from([("host".to_owned(), "a".repeat(200))]),
-    };
+    });
     batch(
         term,
         index,

@@ -1,37 +1,12 @@
-//! The encodings of what commands are made of.
+//! The encodings of requests.
 //!
 //! Invariant: a tag keeps its meaning for ever, and what is decoded is within its bounds.
 
+use super::{AckedRanges, MAX_RANGES_PER_REQUEST, MAX_WAIT, RequestId, SerialRange, Wait};
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, fields},
-    command::{
-        AckedRanges, EndReason, GiveBack, LockSpec, MAX_RANGES_PER_REQUEST, MAX_WAIT, RequestId,
-        SerialRange, Wait,
-    },
     id::{Millis, Serial},
 };
-
-impl Encode for EndReason {
-    fn encode_into(&self, out: &mut Vec<u8>) {
-        out.push(match self {
-            Self::Closed => 1,
-            Self::Expired => 2,
-        });
-    }
-}
-
-impl Decode for EndReason {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        match input.byte()? {
-            1 => Ok(Self::Closed),
-            2 => Ok(Self::Expired),
-            tag => Err(DecodeError::UnknownTag {
-                what: "end reason",
-                tag,
-            }),
-        }
-    }
-}
 
 impl Encode for RequestId {
     fn encode_into(&self, out: &mut Vec<u8>) {
@@ -63,22 +38,6 @@ impl Decode for RequestId {
 
 fields!(SerialRange { from, below });
 
-impl Encode for LockSpec {
-    fn encode_into(&self, out: &mut Vec<u8>) {
-        self.name.encode_into(out);
-        self.mode.encode_into(out);
-    }
-}
-
-impl Decode for LockSpec {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            name: Decode::decode_from(input)?,
-            mode: Decode::decode_from(input)?,
-        })
-    }
-}
-
 impl Encode for Wait {
     fn encode_into(&self, out: &mut Vec<u8>) {
         match self {
@@ -106,5 +65,3 @@ impl Decode for Wait {
         }
     }
 }
-
-fields!(GiveBack { name, token });
