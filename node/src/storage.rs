@@ -61,10 +61,10 @@ pub use self::{
     corrupt::{CorruptRecord, RecordId},
     drop_shard::DropShardError,
     engine::EngineError,
-    log_reader::{LogReader, MAX_READ_BYTES},
+    log_reader::{LogReader, MAX_READ_BYTES, NotInLog},
     log_store::LogStore,
     machine::{
-        EffectSink, MachineStore, OutdatedSnapshot, SnapshotBuilder, UnreadableBatch,
+        EffectSink, MachineStore, OutOfOrder, OutdatedSnapshot, SnapshotBuilder, UnreadableBatch,
         UnreadableSnapshot,
     },
     meta_record::{MAX_META_BYTES, MAX_NAME_BYTES, PutMetaError},

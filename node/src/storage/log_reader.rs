@@ -8,7 +8,7 @@
 use std::{
     fmt::Debug,
     io,
-    ops::{Bound, RangeBounds},
+    ops::{Bound, Range, RangeBounds},
     sync::Arc,
 };
 
@@ -32,6 +32,23 @@ use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 /// Most bytes that one replication read gives (or one entry, if that is larger): a message to a
 /// follower is about as large.
 pub const MAX_READ_BYTES: usize = 1 << 20;
+
+/// An entry that has to be read is not in the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "log entry {index} of shard {shard} is to be applied, and the log has entries {} to {} only: the replica \
+     stops, because what it would go on with is not its shard's state",
+    .has.start,
+    .has.end.saturating_sub(1)
+)]
+pub struct NotInLog {
+    /// Whose log.
+    pub shard: ShardId,
+    /// The entry.
+    pub index: u64,
+    /// What the log has.
+    pub has: Range<u64>,
+}
 
 /// What the writer and the readers of a shard's log share.
 #[derive(Debug)]
@@ -114,6 +131,25 @@ impl ShardLog {
                     .map_err(io::Error::other)??)
             }
         }
+    }
+
+    /// Like [`ShardLog::read`], but what is not there at `from` is an error.
+    async fn read_all_of(
+        self: &Arc<Self>,
+        from: u64,
+        to: u64,
+        limit: usize,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let entries = self.read(from, to, limit).await?;
+        if entries.first().map(|entry| entry.log_id.index) == Some(from) {
+            return Ok(entries);
+        }
+        let missing = NotInLog {
+            shard: self.shard,
+            index: from,
+            has: self.tail.lock().indexes(),
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidData, missing))
     }
 
     /// Like [`ShardLog::read`], on a thread that may wait for the disk.
@@ -226,8 +262,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let (from, to) = half_open(&range);
-        self.log.read(from, to, usize::MAX).await
+        let Range { start, end } = half_open(&range, 0..u64::MAX);
+        self.log.read(start, end, usize::MAX).await
     }
 
     async fn limited_get_log_entries(
@@ -239,7 +275,8 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 
     /// Reads as it is consumed, [`MAX_READ_BYTES`] at a time: what a replica has to apply after a
-    /// restart need not fit in memory at once.
+    /// restart need not fit in memory at once. This is what is applied, and openraft takes all of the
+    /// range for applied when the stream ends: so an entry that is not there is an error.
     async fn entries_stream<RB>(
         &mut self,
         range: RB,
@@ -247,16 +284,17 @@ impl RaftLogReader<TypeConfig> for LogReader {
     where
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
-        let (from, to) = half_open(&range);
         let log = Arc::clone(&self.log);
-        let pieces = stream::try_unfold(from, move |from| {
+        let Range { start, end } = half_open(&range, log.tail.lock().indexes());
+        let pieces = stream::try_unfold(start, move |from| {
             let log = Arc::clone(&log);
             async move {
-                let entries = log.read(from, to, MAX_READ_BYTES).await?;
-                let next = entries
-                    .last()
-                    .map(|entry| entry.log_id.index.saturating_add(1));
-                Ok::<_, io::Error>(next.map(|next| (entries, next)))
+                if from >= end {
+                    return Ok(None);
+                }
+                let entries = log.read_all_of(from, end, MAX_READ_BYTES).await?;
+                let next = from.saturating_add(entries.len() as u64);
+                Ok::<_, io::Error>(Some((entries, next)))
             }
         });
         pieces
@@ -269,16 +307,17 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 }
 
-fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
+/// A range whose open ends are those of `all`.
+fn half_open(range: &impl RangeBounds<u64>, all: Range<u64>) -> Range<u64> {
     let from = match range.start_bound() {
         Bound::Included(from) => *from,
         Bound::Excluded(before) => before.saturating_add(1),
-        Bound::Unbounded => 0,
+        Bound::Unbounded => all.start,
     };
     let to = match range.end_bound() {
         Bound::Included(last) => last.saturating_add(1),
         Bound::Excluded(to) => *to,
-        Bound::Unbounded => u64::MAX,
+        Bound::Unbounded => all.end,
     };
-    (from, to)
+    from..to
 }

@@ -68,6 +68,21 @@ pub struct UnreadableBatch {
     pub error: DecodeError,
 }
 
+/// An entry is to be applied that is not the one after the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "log entry {found} of shard {shard} is to be applied where {expected} comes next: the replica stops, because \
+     what it would go on with is not its shard's state"
+)]
+pub struct OutOfOrder {
+    /// The shard.
+    pub shard: ShardId,
+    /// What comes next.
+    pub expected: u64,
+    /// The entry.
+    pub found: u64,
+}
+
 /// A snapshot from a peer that does not decode. The machine is as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot that was received for shard {shard} cannot be read: {error}")]
@@ -112,10 +127,16 @@ struct Core {
 }
 
 impl Core {
-    fn apply(&self, entry: Entry) -> Result<(ModelApplied, ShardTime), UnreadableBatch> {
+    fn apply(&self, entry: Entry) -> Result<(ModelApplied, ShardTime), io::Error> {
         let log_id = entry.log_id;
+        let invalid = io::ErrorKind::InvalidData;
+        self.follows(log_id.index)
+            .map_err(|gap| io::Error::new(invalid, gap))?;
         let batch = match &entry.payload {
-            Payload::Normal(BatchBytes(bytes)) => Some(self.decode(log_id.index, bytes)?),
+            Payload::Normal(BatchBytes(bytes)) => {
+                let batch = self.decode(log_id.index, bytes);
+                Some(batch.map_err(|unreadable| io::Error::new(invalid, unreadable))?)
+            }
             Payload::Blank | Payload::Membership(_) => None,
         };
         let mut machine = self.machine.write();
@@ -128,6 +149,22 @@ impl Core {
             }
         }
         Ok((applied, machine.now()))
+    }
+
+    /// Whether an entry is the next one to be applied.
+    fn follows(&self, found: u64) -> Result<(), OutOfOrder> {
+        let last = self.applied.lock().last;
+        let expected = last.map_or(0, |last| last.index.saturating_add(1));
+        let shard = self.shard;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(OutOfOrder {
+                shard,
+                expected,
+                found,
+            })
+        }
     }
 
     fn decode(&self, index: u64, bytes: &Bytes) -> Result<Batch, UnreadableBatch> {
@@ -248,10 +285,7 @@ impl RaftStateMachine<TypeConfig> for MachineStore {
         Strm: Stream<Item = Result<EntryResponder, io::Error>> + Unpin + OptionalSend,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
-            let (applied, now) = self
-                .core
-                .apply(entry)
-                .map_err(|unreadable| io::Error::new(io::ErrorKind::InvalidData, unreadable))?;
+            let (applied, now) = self.core.apply(entry)?;
             let ModelApplied {
                 outcomes,
                 effects,

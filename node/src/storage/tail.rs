@@ -6,7 +6,7 @@
 //! Invariant: the entries held are the last ones of the log, without a gap, and every entry that
 //! the engine cannot yet return is among them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::Range};
 
 use super::log_entry;
 use crate::raft::types::{Entry, LogId, LogState};
@@ -74,6 +74,12 @@ impl Tail {
             last_purged_log_id: self.purged,
             last_log_id: self.last,
         }
+    }
+
+    /// The indexes that the log has.
+    pub(crate) fn indexes(&self) -> Range<u64> {
+        let end = self.last.map_or(0, |last| last.index.saturating_add(1));
+        self.first..end.max(self.first)
     }
 
     /// Adds entries at the end.
@@ -161,7 +167,8 @@ impl Tail {
         }
     }
 
-    /// The entries of `from..to` that the log has, as many as fit in `limit` bytes, at least one.
+    /// The entries of `from..to` that the log has, as many as fit in `limit` bytes, at least one. Whoever
+    /// cannot do without one of them compares: see [`Self::indexes`].
     pub(crate) fn read(&self, from: u64, to: u64, limit: usize) -> Found {
         let end = self.last.map_or(0, |last| last.index.saturating_add(1));
         let from = from.max(self.first);
@@ -222,7 +229,7 @@ mod tests {
         }
     }
 
-    fn entries(range: std::ops::Range<u64>) -> Vec<Entry> {
+    fn entries(range: Range<u64>) -> Vec<Entry> {
         range
             .map(|index| Entry {
                 log_id: id(index),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: it changes nothing.
 
+use std::ops::Range;
+
 use lockstep_model::{Machine, ShardId};
 
 use super::{
@@ -52,11 +54,17 @@ impl Storage {
 fn verify(records: &Records, shard: ShardId) -> Result<Verified, ReadError> {
     let mut verified = Verified::default();
     let (log, _) = ShardLog::recover(records.clone(), shard)?;
-    let mut next = 0;
-    loop {
-        let entries = log.read_blocking(next, u64::MAX, PIECE_BYTES)?;
-        let Some(last) = entries.last() else { break };
-        next = last.log_id.index.saturating_add(1);
+    let Range {
+        start: mut next,
+        end,
+    } = log.tail.lock().indexes();
+    while next < end {
+        let entries = log.read_blocking(next, end, PIECE_BYTES)?;
+        if entries.is_empty() {
+            let record = RecordId::LogEntry { shard, index: next };
+            return Err(records.corrupt(record, Problem::Missing));
+        }
+        next = next.saturating_add(entries.len() as u64);
         verified.entries += entries.len() as u64;
     }
     if let Some((head, bytes)) = snapshot_store::load(records, shard)? {

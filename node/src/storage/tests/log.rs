@@ -18,7 +18,7 @@ use super::{SHARD, all, append, batch, blank, id, open};
 use crate::{
     raft::types::{Entry, LogId, TypeConfig, Vote},
     storage::{
-        LogReader, LogStore, MAX_READ_BYTES, Storage,
+        LogReader, LogStore, MAX_READ_BYTES, NotInLog, Storage,
         family::Family,
         high_water,
         op::Op,
@@ -302,6 +302,33 @@ async fn assert_read_in_pieces(reader: &mut LogReader) {
     let streamed = reader.entries_stream(0..40).await;
     let streamed: Vec<_> = streamed.try_collect().await.unwrap();
     assert_eq!(indexes(&streamed), (0..40).collect::<Vec<_>>());
+}
+
+/// openraft takes all of a range for applied when the stream has ended.
+#[tokio::test]
+async fn what_is_to_be_applied_is_all_there_or_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let mut log = storage.log_store(SHARD).await.unwrap();
+    append(&mut log, (0..10).map(|index| blank(1, index)).collect()).await;
+    log.purge(id(1, 3)).await.unwrap();
+    let mut reader = log.get_log_reader().await;
+    for (range, missing) in [(2..8, 2), (3..4, 3), (8..12, 10), (20..21, 20)] {
+        let streamed = reader.entries_stream(range).await;
+        let error = streamed.try_collect::<Vec<_>>().await.unwrap_err();
+        let error = error.get_ref().and_then(|error| error.downcast_ref());
+        let expected = NotInLog {
+            shard: SHARD,
+            index: missing,
+            has: 4..10,
+        };
+        assert_eq!(error, Some(&expected));
+    }
+    let all = reader.entries_stream(..).await;
+    assert_eq!(all.try_collect::<Vec<_>>().await.unwrap().len(), 6);
+    // Other readers are given what there is.
+    let found = reader.try_get_log_entries(2..12).await.unwrap();
+    assert_eq!(found.len(), 6);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
         snapshot_content::SnapshotContent,
         types::{Entry, Payload, SnapshotMeta, StoredMembership},
     },
-    storage::{EffectSink, MachineStore, Storage, UnreadableBatch},
+    storage::{EffectSink, MachineStore, OutOfOrder, Storage, UnreadableBatch},
 };
 
 #[derive(Default)]
@@ -77,6 +77,34 @@ pub(super) async fn build(machine: &mut MachineStore) -> SnapshotMeta {
         .await
         .unwrap()
         .meta
+}
+
+#[tokio::test]
+async fn an_entry_is_applied_only_after_the_one_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (mut machine, _) = machine(&storage, SHARD).await;
+    let refused = async |machine: &mut MachineStore, found, expected| {
+        let before = state(machine);
+        let error = apply(machine, [session(1, found)]).await.unwrap_err();
+        let error = error.get_ref().and_then(|error| error.downcast_ref());
+        let shard = SHARD;
+        let gap = OutOfOrder {
+            shard,
+            expected,
+            found,
+        };
+        assert_eq!(error, Some(&gap));
+        assert!(state(machine) == before, "nothing is changed");
+    };
+    refused(&mut machine, 1, 0).await;
+    apply(&mut machine, [session(1, 0), session(1, 1)])
+        .await
+        .unwrap();
+    for found in [0, 1, 3] {
+        refused(&mut machine, found, 2).await;
+    }
+    apply(&mut machine, [session(1, 2)]).await.unwrap();
 }
 
 #[tokio::test]
