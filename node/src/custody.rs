@@ -1,10 +1,11 @@
 //! Keeps the replicas on this node in line with the placement: opens what is placed here, closes and
 //! deletes what is not.
 //!
-//! Invariants: the tables by which a replica is deleted are stored first, so a restart cannot bring
-//! it back empty under an old vote; and a group is begun only by founders, once.
+//! Invariants: the tables by which a replica is opened or deleted are stored first, so a restart cannot
+//! bring it back empty under an old vote, and what it finds of a replica that they do not place here is left
+//! over; and a group is begun only by founders, once.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use lockstep_model::{NodeId, ShardId};
 use openraft::{
@@ -13,7 +14,10 @@ use openraft::{
     storage::{RaftLogReader as _, RaftLogStorage as _},
 };
 use parking_lot::Mutex;
-use tokio::{task::JoinHandle, time::sleep};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,10 +39,6 @@ use crate::{
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long the others leave it to the preferred leader to begin a group.
 const BEGIN_ANYWAY: Duration = Duration::from_secs(2);
-/// Pause before it is tried again to delete a replica whose last user is just finishing.
-const DELETE_PAUSE: Duration = Duration::from_millis(100);
-/// How often that is tried before it is left for the next look.
-const DELETE_ATTEMPTS: u32 = 50;
 
 /// Opens and closes replicas.
 pub struct Custody {
@@ -49,6 +49,8 @@ pub struct Custody {
     stop: CancellationToken,
     /// What looks after each replica.
     tending: Mutex<BTreeMap<ShardId, Tending>>,
+    /// Shards that something may be left of, and what kept it from being deleted. At most one entry a shard.
+    left_over: Mutex<BTreeMap<ShardId, String>>,
 }
 
 /// The task that looks after a replica.
@@ -67,6 +69,9 @@ impl Custody {
         router: Arc<Router>,
         stop: CancellationToken,
     ) -> Self {
+        let shards = router.directory().shards();
+        let elsewhere = shards.filter(|shard| !identity.holds(*shard));
+        let left_over = elsewhere.map(|shard| (shard, String::new())).collect();
         Self {
             config,
             identity,
@@ -74,6 +79,7 @@ impl Custody {
             router,
             stop,
             tending: Mutex::default(),
+            left_over: Mutex::new(left_over),
         }
     }
 
@@ -99,12 +105,10 @@ impl Custody {
         }
     }
 
+    /// By the stored tables: the directory may have newer ones already.
     fn placed(&self) -> Vec<ShardId> {
-        let directory = self.router.directory();
-        let shards = directory.shards();
-        shards
-            .filter(|shard| directory.is_placed_here(*shard))
-            .collect()
+        let shards = self.router.directory().shards();
+        shards.filter(|shard| self.identity.holds(*shard)).collect()
     }
 
     /// Follows the placement until cancelled.
@@ -162,6 +166,7 @@ impl Custody {
                 self.give_up(replica, &why).await;
             }
         }
+        self.collect().await;
     }
 
     /// Takes out a replica that Raft has given up. It is opened anew at the next look: what made it stop,
@@ -255,17 +260,48 @@ impl Custody {
             tracing::warn!(%shard, %error, "the replica did not stop cleanly");
         }
         drop(replica);
-        for _ in 0..DELETE_ATTEMPTS {
-            match self.storage.drop_shard(shard).await {
-                Ok(()) => return,
-                Err(DropShardError::StillOpen(_)) => sleep(DELETE_PAUSE).await,
+        self.left_over.lock().insert(shard, String::new());
+    }
+
+    /// Deletes what is left of replicas that are not placed here any more: those that were just closed, and
+    /// those whose node died, or could not delete them, when it should have.
+    async fn collect(&self) {
+        let left: Vec<ShardId> = self.left_over.lock().keys().copied().collect();
+        for shard in left {
+            if self.identity.holds(shard) {
+                // It came back, and goes on with what it has.
+                self.left_over.lock().remove(&shard);
+                continue;
+            }
+            match self.delete(shard).await {
+                Ok(found) => {
+                    self.left_over.lock().remove(&shard);
+                    if found {
+                        tracing::info!(%shard, "what was left of a replica that has moved away is deleted");
+                    }
+                }
+                // Its last user is just finishing.
+                Err(DropShardError::StillOpen(open)) => tracing::debug!(%shard, %open),
                 Err(error) => {
-                    tracing::error!(%shard, %error, "the replica's records are not deleted");
-                    return;
+                    let words = error.to_string();
+                    let told = self.left_over.lock().insert(shard, words.clone());
+                    if told != Some(words) {
+                        tracing::error!(%shard, %error, "a replica that has moved away is not deleted; it is tried again");
+                    }
                 }
             }
         }
-        tracing::error!(%shard, "the replica's records are still in use and are not deleted");
+    }
+
+    /// Deletes a replica; false if there is nothing of it. What it has promised stays.
+    async fn delete(&self, shard: ShardId) -> Result<bool, DropShardError> {
+        let storage = Arc::clone(&self.storage);
+        let found = spawn_blocking(move || storage.has_replica(shard)).await;
+        let found = found.map_err(io::Error::other)??;
+        if found {
+            self.storage.drop_shard(shard).await?;
+        }
+        Ok(found)
     }
 }
 
@@ -290,3 +326,6 @@ async fn first_members(identity: Identity, replica: Arc<Replica>, preferred: Opt
         Err(error) => tracing::error!(shard = %replica.shard, %error, "the group cannot begin"),
     }
 }
+
+#[cfg(test)]
+mod tests;

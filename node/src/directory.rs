@@ -121,17 +121,6 @@ impl Directory {
         voters.cloned().unwrap_or_default()
     }
 
-    /// True if this node has, or is to have, a replica of the shard.
-    #[must_use]
-    pub fn is_placed_here(&self, shard: ShardId) -> bool {
-        let tables = self.tables.read();
-        tables
-            .view
-            .placement
-            .holders(shard)
-            .any(|node| node == self.me)
-    }
-
     /// Who should stand for election first when a shard begins.
     #[must_use]
     pub fn preferred_leader(&self, shard: ShardId) -> Option<NodeId> {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::{
-    Answer, ClusterId, Command, MetaAnswer, MetaCommand, NodeId, meta::ClusterView,
+    Answer, ClusterId, Command, MetaAnswer, MetaCommand, NodeId, ShardId, meta::ClusterView,
 };
 
 use crate::storage::{PutMetaError, ReadError, Storage};
@@ -82,6 +82,13 @@ impl Identity {
     /// If it cannot be written.
     pub async fn save(&self, storage: &Storage) -> Result<(), IdentityError> {
         Ok(storage.put_meta(KEY, &self.encode()).await?)
+    }
+
+    /// True if, by the tables that are acted by, this node has, or is to have, a replica of a shard.
+    #[must_use]
+    pub fn holds(&self, shard: ShardId) -> bool {
+        let mut holders = self.plan.placement.holders(shard);
+        holders.any(|node| node == self.node)
     }
 
     /// The record that [`Self::save`] writes.

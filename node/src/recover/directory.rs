@@ -1,6 +1,7 @@
 //! One data directory of a node that is stopped.
 //!
-//! Invariant: it is open, and so locked, from the first look until all is done.
+//! Invariant: it is open, and so locked, from the first look until all is done. A replica that was moved
+//! away is none of its replicas, although something of it may be left.
 
 use std::{
     collections::BTreeMap,
@@ -61,6 +62,12 @@ impl Directory {
         let mark = Mark::load(&storage)?;
         let (mut replicas, mut damaged) = (BTreeMap::new(), BTreeMap::new());
         for shard in (0..=identity.plan.settings.shards).map(ShardId) {
+            if !identity.holds(shard) {
+                if storage.has_replica(shard)? {
+                    damaged.insert(shard, moved_away(&identity));
+                }
+                continue;
+            }
             match storage.survey(shard) {
                 Ok(Some(found)) => {
                     replicas.insert(shard, found);
@@ -86,6 +93,13 @@ impl Directory {
         self.replicas.remove(&shard);
         self.damaged.insert(shard, problem(error));
     }
+}
+
+fn moved_away(identity: &Identity) -> String {
+    format!(
+        "node {} has what is left of a replica that was moved away: others went on without it",
+        identity.node
+    )
 }
 
 /// What is wrong, without what a node that runs would have to do about it.

@@ -218,6 +218,38 @@ async fn look(dir: &TempDir) -> (Identity, Option<Mark>, Survey, Machine) {
     (identity, mark, survey, replayed.machine)
 }
 
+/// A directory of node 2, which died when it had stored tables that place its data shard elsewhere.
+async fn left_over(data: Vec<Entry>) -> TempDir {
+    let dir = directory(2, data).await;
+    let storage = Storage::open(dir.path()).unwrap();
+    let mut identity = Identity::load(&storage).unwrap().unwrap();
+    let placement = &mut identity.plan.placement;
+    placement.shards.insert(DATA, vec![NodeId(1), NodeId(3)]);
+    identity.save(&storage).await.unwrap();
+    storage.shutdown().await.unwrap();
+    dir
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_replica_that_moved_away_is_no_source() {
+    let further = vec![entry(7, 1, grants(5))];
+    let alone = left_over(further.clone()).await;
+    refused("moved away", recover(&[&alone]).await);
+
+    let left = left_over(further).await;
+    let real = directory(1, vec![entry(2, 1, grants(2))]).await;
+    recover(&[&left, &real]).await.unwrap();
+    let (identity, _, _, machine) = look(&real).await;
+    assert_eq!(identity.plan.placement.shards[&DATA], [NodeId(1)]);
+    let Machine::Data(shard) = machine else {
+        panic!("a data shard")
+    };
+    assert_eq!(shard.last_token(), FencingToken(2 + TOKEN_GAP));
+    let storage = Storage::open(left.path()).unwrap();
+    assert_eq!(storage.survey(DATA).unwrap(), None, "it is deleted");
+    storage.shutdown().await.unwrap();
+}
+
 #[tokio::test]
 async fn the_furthest_survivor_becomes_a_cluster_of_the_survivors() {
     // The longer log is of an older term: it lost an election, and is not taken.

@@ -12,6 +12,7 @@ use super::{
     Storage,
     claim::{AlreadyOpen, Part},
     committed_record,
+    corrupt::RecordId,
     engine::EngineError,
     family::Family,
     log_reader::ShardLog,
@@ -68,6 +69,28 @@ impl Storage {
         let (from, to) = shard_range(shard);
         let all = Op::DeleteRange(Family::Vote, from, to);
         self.delete(shard, vec![all]).await
+    }
+
+    /// True if there is a log or a snapshot of a shard, or a part of one. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn has_replica(&self, shard: ShardId) -> Result<bool, ReadError> {
+        let records = &self.shared.records;
+        let (from, to) = shard_range(shard);
+        let parts = [
+            (Family::Log, RecordId::Log { shard }),
+            (Family::Snapshot, RecordId::SnapshotHead { shard }),
+        ];
+        for (family, record) in parts {
+            let mut found = records.engine.iterate(family, from.clone(), to.clone())?;
+            found.seek_to_first();
+            if found.valid() {
+                return Ok(true);
+            }
+            records.check_end(record, found.status())?;
+        }
+        Ok(false)
     }
 
     async fn delete(&self, shard: ShardId, mut ops: Vec<Op>) -> Result<(), DropShardError> {
