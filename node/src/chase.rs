@@ -72,7 +72,7 @@ impl Chaser {
             self.seen.clear();
         }
         let mut suspects = BTreeSet::new();
-        for replica in self.router.replicas().unwrap_or_default() {
+        for replica in self.router.replicas() {
             let machine = replica.machine.read();
             let Machine::Data(shard) = &*machine else {
                 continue;

@@ -5,14 +5,13 @@
 //! bring it back empty under an old vote, and what it finds of a replica that they do not place here is left
 //! over; and a group is begun only by founders, once.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+mod opener;
 
+use std::{collections::BTreeMap, io, pin::pin, sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
 use lockstep_model::{NodeId, ShardId};
-use openraft::{
-    Raft,
-    errors::{InitializeError, RaftError},
-    storage::{RaftLogReader as _, RaftLogStorage as _},
-};
+use openraft::errors::{InitializeError, RaftError};
 use parking_lot::Mutex;
 use tokio::{
     task::{JoinHandle, spawn_blocking},
@@ -20,29 +19,29 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::opener::Opener;
 use crate::{
     config::Config,
     identity::Identity,
     metrics,
-    raft::{config as raft_config, network::Network, types::PeerAddress},
-    replica::{
-        Effects, Leading, Replica, Replicas,
-        eligibility::{Eligibility, Promise},
-        tend,
-    },
+    raft::types::PeerAddress,
+    replica::{Replica, tend},
     router::Router,
-    storage::{DropShardError, MachineStore, Storage},
+    storage::{DropShardError, Storage},
 };
 
 /// How often the placement is looked at although nothing has changed: what could not be opened or
 /// deleted is tried again.
 const PERIOD: Duration = Duration::from_secs(5);
+/// How many replicas are opened at a time when the node starts: decoding one keeps a core busy, and holds
+/// its snapshot and its machine in memory; one that is large must not keep all others waiting.
+const OPENED_AT_A_TIME: usize = 4;
 /// How long the others leave it to the preferred leader to begin a group.
 const BEGIN_ANYWAY: Duration = Duration::from_secs(2);
 
 /// Opens and closes replicas.
 pub struct Custody {
-    config: Config,
+    opener: Arc<Opener>,
     identity: Identity,
     storage: Arc<Storage>,
     router: Arc<Router>,
@@ -72,8 +71,14 @@ impl Custody {
         let shards = router.directory().shards();
         let elsewhere = shards.filter(|shard| !identity.holds(*shard));
         let left_over = elsewhere.map(|shard| (shard, String::new())).collect();
-        Self {
+        let opener = Opener {
             config,
+            node: identity.node,
+            storage: Arc::clone(&storage),
+            router: Arc::clone(&router),
+        };
+        Self {
+            opener: Arc::new(opener),
             identity,
             storage,
             router,
@@ -85,24 +90,54 @@ impl Custody {
 
     /// Opens what is placed here.
     pub async fn open_all(&self) {
-        let mut replicas = Replicas::new();
-        for shard in self.placed() {
-            if let Some(replica) = self.open(shard).await {
-                replicas.insert(shard, replica);
+        let opener = Arc::clone(&self.opener);
+        self.open_each(move |shard| {
+            let opener = Arc::clone(&opener);
+            async move { opener.open(shard).await }
+        })
+        .await;
+    }
+
+    /// Opens a few at a time, and lets others in to each as soon as it is open.
+    async fn open_each<O>(&self, open: impl Fn(ShardId) -> O)
+    where
+        O: Future<Output = Option<Arc<Replica>>> + Send + 'static,
+    {
+        let opening = stream::iter(self.placed())
+            .map(|shard| tokio::spawn(open(shard)))
+            .buffer_unordered(OPENED_AT_A_TIME);
+        let mut opening = pin!(opening);
+        while let Some(opened) = opening.next().await {
+            match opened {
+                Ok(Some(replica)) => self.let_in(replica, self.is_founding()),
+                // Why is noted.
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a replica was not opened; it is tried again")
+                }
             }
         }
-        self.router.serve(replicas.clone());
-        for replica in replicas.into_values() {
-            if self.identity.plan.placement.revision == 1 {
-                let began = first_members(
-                    self.identity.clone(),
-                    Arc::clone(&replica),
-                    self.router.directory().preferred_leader(replica.shard),
-                );
-                tokio::spawn(self.stop.clone().run_until_cancelled_owned(began));
-            }
-            self.tend(replica);
+        self.router.set_opened();
+    }
+
+    /// True if the groups may have to be begun.
+    fn is_founding(&self) -> bool {
+        self.identity.plan.placement.revision == 1
+    }
+
+    /// Lets peers and clients in to a replica, and only then has it stand for election: one that nobody
+    /// reaches could not lead, and would take the lead from another.
+    fn let_in(&self, replica: Arc<Replica>, founding: bool) {
+        self.router.add(Arc::clone(&replica));
+        if replica.eligibility.is_admitted() {
+            replica.raft.runtime_config().elect(true);
         }
+        if founding {
+            let preferred = self.router.directory().preferred_leader(replica.shard);
+            let began = first_members(self.identity.clone(), Arc::clone(&replica), preferred);
+            tokio::spawn(self.stop.clone().run_until_cancelled_owned(began));
+        }
+        self.tend(replica);
     }
 
     /// By the stored tables: the directory may have newer ones already.
@@ -152,14 +187,13 @@ impl Custody {
         }
         for shard in &placed {
             if self.router.replica(*shard).is_none()
-                && let Some(replica) = self.open(*shard).await
+                && let Some(replica) = self.opener.open(*shard).await
             {
                 tracing::info!(%shard, "replica opened");
-                self.router.add(Arc::clone(&replica));
-                self.tend(replica);
+                self.let_in(replica, false);
             }
         }
-        for replica in self.router.replicas().unwrap_or_default() {
+        for replica in self.router.replicas() {
             if !placed.contains(&replica.shard) {
                 self.close(replica).await;
             } else if let Some(why) = replica.stopped().or_else(|| self.untended(replica.shard)) {
@@ -203,51 +237,6 @@ impl Custody {
         let tending = self.tending.lock();
         let ended = tending.get(&shard)?.task.is_finished() && !self.stop.is_cancelled();
         ended.then(|| "what looks after it has ended".to_owned())
-    }
-
-    /// None if it cannot be opened, its records being damaged: that must not keep the others from
-    /// serving, and its shard goes on with the replicas on the other nodes.
-    async fn open(&self, shard: ShardId) -> Option<Arc<Replica>> {
-        match self.try_open(shard).await {
-            Ok(replica) => {
-                metrics::get().replica_opened(shard);
-                self.router.closed.remove(shard);
-                Some(Arc::new(replica))
-            }
-            Err(error) => {
-                metrics::get().replica_stopped(shard);
-                self.router.closed.add(shard, format!("{error:#}"));
-                tracing::error!(%shard, "the replica stays closed: {error:#}");
-                None
-            }
-        }
-    }
-
-    async fn try_open(&self, shard: ShardId) -> anyhow::Result<Replica> {
-        let network = Network {
-            router: Arc::clone(&self.router),
-            shard,
-        };
-        let leading = Leading::new(shard);
-        let mut log = self.storage.log_store(shard).await?;
-        let last = log.get_log_state().await?.last_log_id;
-        let me = self.identity.node.0;
-        let timing = &self.config.timing;
-        let promise = Promise::of(
-            log.get_log_reader().await.read_vote().await?,
-            me,
-            timing.leader_lease(),
-        );
-        let eligibility = Eligibility::new(log.reach(), last, promise);
-        let effects = Arc::new(Effects::new(&leading));
-        let machine_store = MachineStore::open(&self.storage, shard, effects).await?;
-        let machine = machine_store.machine();
-        let may_stand = eligibility.is_admitted();
-        let config = raft_config::config(shard, timing, self.config.snapshot_entries, may_stand)?;
-        let raft = Raft::new(me, config, network, log, machine_store).await?;
-        let lease = timing.relied_lease();
-        let replica = Replica::new(shard, raft, machine, &leading, eligibility, lease);
-        Ok(replica)
     }
 
     async fn close(&self, replica: Arc<Replica>) {

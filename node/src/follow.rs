@@ -63,7 +63,7 @@ fn tell(router: &Router, revision: &mut u64) -> pb::FollowResponse {
     } else {
         Bytes::new()
     };
-    let leads = router.replicas().unwrap_or_default();
+    let leads = router.replicas();
     let leads = leads.iter().filter_map(|replica| {
         let metrics = replica.raft.metrics();
         let metrics = metrics.borrow_watched();

@@ -274,7 +274,7 @@ impl Shards {
     }
 
     fn look_up(&self, router: &Router) {
-        for replica in router.replicas().unwrap_or_default() {
+        for replica in router.replicas() {
             let shard = Shard {
                 shard: replica.shard.0,
             };

@@ -94,8 +94,7 @@ async fn serve(
         }
     }
     let tending = CancellationToken::new();
-    let (router, mut components) = start(config, &identity, &storage, &tending).await;
-    entry.open(Arc::clone(&router));
+    let (router, mut components) = start(config, &identity, &storage, &entry, &tending).await;
     describe_self(config, &identity, &router, &tending);
     let failure = tokio::select! {
         () = stop.cancelled() => None,
@@ -125,13 +124,13 @@ async fn halt(
     mut tasks: JoinSet<anyhow::Result<()>>,
     mut components: JoinSet<anyhow::Result<()>>,
 ) {
-    let replicas = router.replicas().unwrap_or_default();
+    let replicas = router.replicas();
     handover::hand_over(&replicas, None).await;
     doors.cancel();
     while tasks.join_next().await.is_some() {}
     tending.cancel();
     while components.join_next().await.is_some() {}
-    for replica in router.replicas().unwrap_or_default() {
+    for replica in router.replicas() {
         if let Err(error) = replica.raft.shutdown().await {
             tracing::warn!(shard = %replica.shard, %error, "the replica did not stop cleanly");
         }
@@ -245,6 +244,7 @@ async fn start(
     config: &Config,
     identity: &Identity,
     storage: &Arc<Storage>,
+    entry: &Entry,
     stop: &CancellationToken,
 ) -> (Arc<Router>, JoinSet<anyhow::Result<()>>) {
     let directory = Arc::new(Directory::new(identity.node, identity.plan.clone()));
@@ -262,6 +262,8 @@ async fn start(
         Arc::clone(&router),
         stop.clone(),
     );
+    // Those that are open serve while others are being opened.
+    entry.open(Arc::clone(&router));
     custody.open_all().await;
     let mut components = JoinSet::new();
     components.spawn(component("the custody of replicas", custody.run()));

@@ -4,7 +4,10 @@
 //! state machine de-duplicates it. What cannot be repeated safely is reported as unknown.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -78,8 +81,9 @@ pub enum RouteError {
 pub struct Router {
     directory: Arc<Directory>,
     peers: Arc<Peers>,
-    /// None while those that the node starts with are being opened.
-    replicas: RwLock<Option<Replicas>>,
+    replicas: RwLock<Replicas>,
+    /// False while those that the node starts with are being opened.
+    opened: AtomicBool,
     /// What the placement driver last saw, if it runs here.
     pub placement: Progress,
     /// For whoever reads a shard's whole state from here.
@@ -89,47 +93,51 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router without local replicas; the first are added by [`Router::serve`].
+    /// A router without local replicas; they are added as they are opened.
     #[must_use]
     pub fn new(directory: Arc<Directory>, peers: Arc<Peers>) -> Self {
         Self {
             directory,
             peers,
             replicas: RwLock::default(),
+            opened: AtomicBool::new(false),
             placement: Progress::default(),
             states: shard_state::Turns::default(),
             closed: Closed::default(),
         }
     }
 
-    /// Adds the replicas that the node starts with.
-    pub fn serve(&self, replicas: Replicas) {
-        *self.replicas.write() = Some(replicas);
+    /// Adds a replica: from now on it is reached.
+    pub fn add(&self, replica: Arc<Replica>) {
+        self.replicas.write().insert(replica.shard, replica);
     }
 
-    /// Adds a replica.
-    pub fn add(&self, replica: Arc<Replica>) {
-        let mut replicas = self.replicas.write();
-        let replicas = replicas.get_or_insert_default();
-        replicas.insert(replica.shard, replica);
+    /// Of the replicas that the node starts with, each is open, or known to stay closed.
+    pub fn set_opened(&self) {
+        self.opened.store(true, Ordering::Release);
+    }
+
+    /// False while the replicas that the node starts with are being opened.
+    #[must_use]
+    pub fn is_opened(&self) -> bool {
+        self.opened.load(Ordering::Acquire)
     }
 
     /// Takes a replica out: no further request reaches it.
     pub fn remove(&self, shard: ShardId) -> Option<Arc<Replica>> {
-        self.replicas.write().as_mut()?.remove(&shard)
+        self.replicas.write().remove(&shard)
     }
 
-    /// The replicas on this node; none while they are being opened.
+    /// The replicas that are open on this node.
     #[must_use]
-    pub fn replicas(&self) -> Option<Vec<Arc<Replica>>> {
-        let replicas = self.replicas.read();
-        Some(replicas.as_ref()?.values().cloned().collect())
+    pub fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.replicas.read().values().cloned().collect()
     }
 
     /// The replica of a shard on this node.
     #[must_use]
     pub fn replica(&self, shard: ShardId) -> Option<Arc<Replica>> {
-        self.replicas.read().as_ref()?.get(&shard).cloned()
+        self.replicas.read().get(&shard).cloned()
     }
 
     /// Where things are.

@@ -31,9 +31,10 @@ pub type NotReady = String;
 /// # Errors
 /// With what is missing.
 pub fn ready(router: &Router) -> Result<(), NotReady> {
-    let Some(replicas) = router.replicas() else {
+    if !router.is_opened() {
         return Err("this node's replicas are being opened".to_owned());
-    };
+    }
+    let replicas = router.replicas();
     if router.directory().node(router.directory().me).is_none() {
         return Err(
             "this node was removed from the cluster: stop it, or give it an empty directory"
@@ -62,10 +63,7 @@ pub fn ready(router: &Router) -> Result<(), NotReady> {
 /// Describes the local replicas.
 #[must_use]
 pub fn local(router: &Router) -> Vec<raft_pb::Replica> {
-    router
-        .replicas()
-        .map(|replicas| replicas.iter().map(describe).collect())
-        .unwrap_or_default()
+    router.replicas().iter().map(describe).collect()
 }
 
 fn describe(replica: &Arc<Replica>) -> raft_pb::Replica {

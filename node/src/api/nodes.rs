@@ -117,7 +117,7 @@ pub async fn transfer(
 pub async fn here(router: &Router, shard: Option<u32>, to: Option<u64>) -> HandedOver {
     let replicas = match shard {
         Some(shard) => router.replica(ShardId(shard)).into_iter().collect(),
-        None => router.replicas().unwrap_or_default(),
+        None => router.replicas(),
     };
     hand_over(&replicas, to.map(NodeId)).await
 }

@@ -19,8 +19,8 @@ const CHANNEL: u64 = 4_096;
 /// between snapshots.
 const KEPT_SHARE: u64 = 2;
 
-/// The configuration of one shard's group. `may_stand` says whether the replica stands for election by
-/// its timer; it may be allowed to later.
+/// The configuration of one shard's group. The replica does not stand for election by its timer before it
+/// is told to, because peers have to be able to reach it first.
 ///
 /// # Errors
 /// If openraft refuses it, which a valid [`Timing`] cannot cause.
@@ -28,7 +28,6 @@ pub fn config(
     shard: ShardId,
     timing: &Timing,
     snapshot_entries: u64,
-    may_stand: bool,
 ) -> Result<Arc<openraft::Config>, ConfigError> {
     let lease = millis(timing.leader_lease());
     let kept = snapshot_entries / KEPT_SHARE;
@@ -46,7 +45,7 @@ pub fn config(
         api_channel_size: Some(CHANNEL),
         notification_channel_size: Some(CHANNEL),
         enable_pre_vote: Some(true),
-        enable_elect: may_stand,
+        enable_elect: false,
         enable_leader_restore: Some(false),
         broadcast_submitted_on_append: Some(true),
         ..openraft::Config::default()

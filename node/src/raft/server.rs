@@ -80,9 +80,14 @@ impl PeerServer {
 
     fn replica(&self, to: Option<pb::Addressee>) -> Result<Arc<Replica>, Status> {
         let shard = self.addressed(to)?;
-        self.router()?
-            .replica(shard)
-            .ok_or_else(|| Status::not_found(format!("shard {shard} has no replica on this node")))
+        let router = self.router()?;
+        router.replica(shard).ok_or_else(|| {
+            if router.is_opened() {
+                Status::not_found(format!("shard {shard} has no replica on this node"))
+            } else {
+                Status::unavailable("this node's replicas are being opened")
+            }
+        })
     }
 
     async fn heartbeat_one(&self, mut request: pb::AppendRequest) -> pb::AppendResponse {
