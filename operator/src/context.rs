@@ -26,6 +26,9 @@ use crate::{
 /// The group of what OpenShift assigns users by.
 const OPENSHIFT: &str = "security.openshift.io";
 
+/// Where pods are told that the API server is: an address of the family that comes first for all of them.
+const API_HOST: &str = "KUBERNETES_SERVICE_HOST";
+
 /// What every reconcile shares.
 pub struct Context {
     /// To the API server.
@@ -130,5 +133,20 @@ pub async fn ask_served(client: &Client) -> Result<Served, kube::Error> {
         },
         pod_monitor: has("monitoring.coreos.com", "v1", "PodMonitor"),
         assigns_users: found.has_group(OPENSHIFT),
+        is_ipv6: std::env::var(API_HOST).is_ok_and(|host| is_ipv6(&host)),
     })
+}
+
+fn is_ipv6(host: &str) -> bool {
+    host.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn families_of_addresses() {
+        assert!(super::is_ipv6("fd00:10:96::1"));
+        assert!(!super::is_ipv6("10.96.0.1"));
+        assert!(!super::is_ipv6("api.example.com"));
+    }
 }

@@ -77,3 +77,13 @@ async fn serve(options: run::Options, told: &telemetry::Options) -> anyhow::Resu
     telemetry.stop().await;
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

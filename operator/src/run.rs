@@ -3,7 +3,11 @@
 //! Invariant: nothing acts without the lease. Who loses it ends at once; who is told to stop ends what
 //! is under way first, and gives it up then.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use kube::{
@@ -27,8 +31,10 @@ use crate::{
 const ASK_SERVED: Duration = Duration::from_secs(600);
 /// How long reconciles may take to end when the operator stops.
 const GRACE: Duration = Duration::from_secs(20);
+
 /// How an operator runs.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "run")]
 pub struct Options {
     /// The image of clusters that name none.
     #[arg(long, env = "LOCKSTEP_OPERATOR_NODE_IMAGE", default_value = concat!("lockstep-node:", env!("CARGO_PKG_VERSION")))]
@@ -50,13 +56,13 @@ pub struct Options {
     /// Who holds the lease: the pod's name.
     #[arg(long, env = "POD_NAME", default_value = "lockstep-operator")]
     pub identity: String,
-    /// Where to listen for health checks and metrics.
+    /// Where to listen for health checks and metrics. Where there is no IPv6, `[::]` is taken for `0.0.0.0`.
     #[arg(
         long,
         env = "LOCKSTEP_OPERATOR_HTTP_LISTEN",
-        default_value = "0.0.0.0:7403"
+        default_value = "[::]:7403"
     )]
-    pub http_listen: std::net::SocketAddr,
+    pub http_listen: SocketAddr,
 }
 
 /// Runs until cancelled.
@@ -64,7 +70,7 @@ pub struct Options {
 /// # Errors
 /// If the API server cannot be found, the lease is lost, or the listener fails.
 pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(options.http_listen)
+    let listener = listen(options.http_listen)
         .await
         .with_context(|| format!("cannot listen on {} for health checks", options.http_listen))?;
     let health = Arc::new(Health::default());
@@ -87,6 +93,16 @@ pub async fn run(options: Options, stop: CancellationToken) -> anyhow::Result<()
     stop.cancel();
     server.await??;
     Ok(())
+}
+
+/// Listens for connections of both IPv6 and IPv4 at `[::]`, or of IPv4 where there is no IPv6.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(_) if address.ip() == Ipv6Addr::UNSPECIFIED => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
 }
 
 /// Acts while the lease is held.

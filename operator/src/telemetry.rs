@@ -24,6 +24,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 
 /// What is told, and where.
 #[derive(Clone, Debug, clap::Args)]
+#[group(id = "telemetry")]
 pub struct Options {
     /// What to log: a filter such as info,lockstep_operator=debug.
     #[arg(long, env = "LOCKSTEP_OPERATOR_LOG", default_value = "info")]

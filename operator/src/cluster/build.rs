@@ -69,6 +69,9 @@ pub struct Served {
     pub pod_monitor: bool,
     /// Whether the platform gives each namespace users of its own, as OpenShift does, and refuses others.
     pub assigns_users: bool,
+    /// Whether pods have IPv6 addresses first: they listen to both families then. Elsewhere a machine may have
+    /// no IPv6 at all.
+    pub is_ipv6: bool,
 }
 
 /// Every object that a cluster owns.

@@ -8,6 +8,7 @@ mod foreign;
 mod killed;
 mod member;
 mod objects;
+mod random;
 mod states;
 mod world;
 

@@ -180,6 +180,7 @@ impl ClusterService for Door {
         &self,
         _: Request<TransferLeadersRequest>,
     ) -> Result<Response<TransferLeadersResponse>, Status> {
+        self.world.lock().transfers += 1;
         Ok(Response::new(TransferLeadersResponse::default()))
     }
 }

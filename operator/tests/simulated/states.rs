@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use kube::Client;
+use lockstep_operator::cluster::reconcile;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use crate::{
     api,
     member::serve,
     objects::{condition, degraded},
-    settle,
+    operator, settle,
     world::{Shared, World},
 };
 
@@ -205,5 +206,52 @@ async fn the_image_that_runs_is_told() {
     world.lock().patch_spec(&json!({"image": "bad"}));
     settle(&world, &client, "a bad image").await;
     assert_eq!(image(&world.lock()), "lockstep-node:1");
+    members.abort();
+}
+
+/// Somebody else drains: leads that were handed over for nothing would be handed over every few seconds.
+#[tokio::test]
+async fn no_lead_is_handed_over_for_an_eviction_that_is_not_allowed() {
+    let (world, client, members) = settled(10).await;
+    {
+        let mut world = world.lock();
+        world.deny_evictions();
+        world.patch_spec(&json!({"log": {"filter": "debug"}}));
+    }
+    settle(&world, &client, "a budget that is spent").await;
+    assert_eq!(world.lock().transfers, 0);
+    world.lock().allow();
+    settle(&world, &client, "a budget that allows it").await;
+    assert_eq!(world.lock().transfers, 3);
+    members.abort();
+}
+
+/// A pod on an empty volume is ready long before it has a replica.
+#[tokio::test]
+async fn the_budget_that_is_built_follows_the_shards() {
+    let (world, client, members) = settled(11).await;
+    let budget = |world: &World| {
+        let budget = world.get("poddisruptionbudgets", "demo").unwrap();
+        budget["spec"]["maxUnavailable"].clone()
+    };
+    assert_eq!(budget(&world.lock()), 1);
+    world.lock().lose_volume(1);
+    let context = operator(&client, &world);
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        let (cluster, is_safe) = {
+            let mut world = world.lock();
+            world.tick();
+            let cluster = serde_json::from_value(world.cluster()).unwrap();
+            (Arc::new(cluster), world.survives_any_loss())
+        };
+        drop(Box::pin(reconcile(cluster, Arc::clone(&context))).await);
+        assert_eq!(budget(&world.lock()), i32::from(is_safe));
+        seen.push(is_safe);
+    }
+    assert!(
+        seen.contains(&false) && seen.last() == Some(&true),
+        "{seen:?}"
+    );
     members.abort();
 }

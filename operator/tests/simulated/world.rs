@@ -80,8 +80,11 @@ pub(crate) struct World {
     /// Changes that the operator has made; and in all.
     changes: u32,
     moves: u32,
-    /// After which change it is killed.
+    /// After which change it is killed; and the next ones, each after so many changes.
     kill: Option<u32>,
+    kills: Vec<u32>,
+    /// How often it was killed.
+    deaths: u32,
     is_killed: bool,
     killed: Arc<Notify>,
     harm: Vec<String>,
@@ -93,6 +96,10 @@ pub(crate) struct World {
     is_pod_denied: bool,
     /// The volumes' class does not let them grow.
     is_growth_denied: bool,
+    /// Somebody else's evictions leave no room for the operator's.
+    is_eviction_denied: bool,
+    /// How often leads were to be handed over.
+    pub(crate) transfers: u32,
 }
 
 impl World {
@@ -113,6 +120,8 @@ impl World {
             changes: 0,
             moves: 0,
             kill: None,
+            kills: Vec::new(),
+            deaths: 0,
             is_killed: false,
             killed: Arc::default(),
             harm: Vec::new(),
@@ -120,6 +129,8 @@ impl World {
             unreadable: None,
             is_pod_denied: false,
             is_growth_denied: false,
+            is_eviction_denied: false,
+            transfers: 0,
         };
         let mut cluster = json!({
             "apiVersion": "lockstep.dev/v1alpha1", "kind": "SyncCluster",
@@ -158,6 +169,8 @@ impl World {
         self.denied = None;
         self.unreadable = None;
         self.is_pod_denied = false;
+        self.is_growth_denied = false;
+        self.is_eviction_denied = false;
     }
 
     /// Every object of a kind cannot be read.
@@ -177,6 +190,11 @@ impl World {
     /// The volumes' class does not let them grow.
     pub(crate) fn deny_growth(&mut self) {
         self.is_growth_denied = true;
+    }
+
+    /// Somebody else's evictions leave no room for the operator's.
+    pub(crate) fn deny_evictions(&mut self) {
+        self.is_eviction_denied = true;
     }
 
     /// What the StatefulSet's controller says about pods that it could not create.
@@ -278,6 +296,16 @@ impl World {
         self.kill = change;
     }
 
+    /// The operator is killed again and again, each time after so many changes.
+    pub(crate) fn kill_each(&mut self, mut after: Vec<u32>) {
+        self.kill_after(after.pop());
+        self.kills = after;
+    }
+
+    pub(crate) const fn deaths(&self) -> u32 {
+        self.deaths
+    }
+
     pub(crate) fn killed(&self) -> Arc<Notify> {
         Arc::clone(&self.killed)
     }
@@ -286,7 +314,11 @@ impl World {
     pub(crate) fn is_killed(&mut self) -> bool {
         let is_killed = std::mem::take(&mut self.is_killed);
         if is_killed {
+            self.deaths += 1;
             self.killed.notify_one();
+            if let Some(next) = self.kills.pop() {
+                self.kill_after(Some(next));
+            }
         }
         is_killed
     }
@@ -441,6 +473,9 @@ impl World {
         is_trial: bool,
     ) -> Result<(), Refused> {
         self.get("pods", name)?;
+        if self.is_eviction_denied {
+            return Err(Refused::TooManyRequests);
+        }
         let others = self.list("pods");
         if others
             .iter()
@@ -543,8 +578,18 @@ impl World {
 
     /// Every member is here and none is missing.
     pub(crate) fn is_whole(&self) -> bool {
-        self.members.len() == REPLICATION_FACTOR as usize
-            && self.members.keys().all(|id| self.is_serving(*id))
+        self.has(REPLICATION_FACTOR)
+    }
+
+    /// So many members are here, and each serves.
+    pub(crate) fn has(&self, nodes: u32) -> bool {
+        self.members.len() == nodes as usize && self.members.keys().all(|id| self.is_serving(*id))
+    }
+
+    /// Every shard keeps a majority without any one of its voters.
+    pub(crate) fn survives_any_loss(&self) -> bool {
+        let mut voters = self.shards.iter().flatten();
+        voters.all(|id| !self.would_lose_majority(*id))
     }
 
     pub(crate) fn set_lifecycle(&mut self, id: u64, lifecycle: NodeLifecycle) {

@@ -54,7 +54,7 @@ pub(super) fn template(valid: &Valid, served: Served) -> Result<PodTemplateSpec,
                     .unwrap_or_else(|| affinity(&valid.name)),
             ),
             automount_service_account_token: Some(false),
-            containers: vec![container(valid)],
+            containers: vec![container(valid, served)],
             enable_service_links: Some(false),
             security_context: Some(PodSecurityContext {
                 run_as_non_root: Some(true),
@@ -117,7 +117,7 @@ fn spread(cluster: &str) -> TopologySpreadConstraint {
     }
 }
 
-fn container(valid: &Valid) -> Container {
+fn container(valid: &Valid, served: Served) -> Container {
     let port = |name: &str, port: u16| ContainerPort {
         name: Some(name.to_owned()),
         container_port: i32::from(port),
@@ -129,7 +129,7 @@ fn container(valid: &Valid) -> Container {
         image: Some(valid.image.clone()),
         image_pull_policy: Some(valid.spec.image_pull_policy.name().to_owned()),
         args: Some(vec!["serve".to_owned()]),
-        env: Some(environment(valid)),
+        env: Some(environment(valid, served)),
         ports: Some(vec![
             port("client", CLIENT_PORT),
             port("peer", PEER_PORT),
@@ -202,7 +202,7 @@ fn founders(valid: &Valid) -> String {
     addresses.join(",")
 }
 
-fn environment(valid: &Valid) -> Vec<EnvVar> {
+fn environment(valid: &Valid, served: Served) -> Vec<EnvVar> {
     let field = |name: &str, path: &str| EnvVar {
         name: name.to_owned(),
         value_from: Some(EnvVarSource {
@@ -224,6 +224,7 @@ fn environment(valid: &Valid) -> Vec<EnvVar> {
         peers_name(&valid.name),
         valid.namespace
     );
+    let any = if served.is_ipv6 { "[::]" } else { "0.0.0.0" };
     let spec = &valid.spec;
     vec![
         field("LOCKSTEP_NAME", "metadata.name"),
@@ -233,9 +234,9 @@ fn environment(valid: &Valid) -> Vec<EnvVar> {
             "metadata.labels['topology.kubernetes.io/zone']",
         ),
         value("LOCKSTEP_DATA_DIR", format!("{MOUNT}/data")),
-        value("LOCKSTEP_CLIENT_LISTEN", format!("0.0.0.0:{CLIENT_PORT}")),
-        value("LOCKSTEP_PEER_LISTEN", format!("0.0.0.0:{PEER_PORT}")),
-        value("LOCKSTEP_HTTP_LISTEN", format!("0.0.0.0:{HTTP_PORT}")),
+        value("LOCKSTEP_CLIENT_LISTEN", format!("{any}:{CLIENT_PORT}")),
+        value("LOCKSTEP_PEER_LISTEN", format!("{any}:{PEER_PORT}")),
+        value("LOCKSTEP_HTTP_LISTEN", format!("{any}:{HTTP_PORT}")),
         value("LOCKSTEP_CLIENT_ADVERTISE", format!("{host}:{CLIENT_PORT}")),
         value("LOCKSTEP_PEER_ADVERTISE", format!("{host}:{PEER_PORT}")),
         value("LOCKSTEP_INITIAL_NODES", founders(valid)),

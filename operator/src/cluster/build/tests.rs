@@ -216,3 +216,19 @@ fn a_platform_that_assigns_users_is_left_to_it() {
     }
     assert_eq!(context["runAsNonRoot"], true);
 }
+
+#[test]
+fn nodes_listen_to_both_families_where_ipv6_comes_first() {
+    for (is_ipv6, any) in [(false, "0.0.0.0"), (true, "[::]")] {
+        let served = Served {
+            is_ipv6,
+            ..Served::default()
+        };
+        let objects = build(&valid(json!({})), &plan(3), served, 1).unwrap();
+        for (name, port) in [("CLIENT", 7400), ("PEER", 7401), ("HTTP", 7402)] {
+            let listen = environment(&objects, &format!("LOCKSTEP_{name}_LISTEN"));
+            assert_eq!(listen, format!("{any}:{port}"));
+            listen.parse::<std::net::SocketAddr>().unwrap();
+        }
+    }
+}
