@@ -103,7 +103,7 @@ impl Model for Scenario {
             if cluster.clock_steps > 0 {
                 actions.push(Action::SetClock(*shard));
             }
-            let deadline = site.replica.shard().and_then(|s| s.next_wait_deadline());
+            let deadline = site.replica.shard().and_then(|s| s.next_deadline());
             if deadline.is_some_and(|deadline| deadline <= cluster.time(self, *shard)) {
                 actions.push(Action::ExpireWaits(*shard));
             }
@@ -139,10 +139,7 @@ impl Model for Scenario {
             }
             Action::SetClock(shard) => cluster.step_clock(shard),
             Action::ExpireWaits(shard) => {
-                cluster.deliver(
-                    self,
-                    &Message::new(shard, Command::Lock(LockCommand::ExpireWaits)),
-                );
+                cluster.deliver(self, &Message::new(shard, Command::Expire));
                 true
             }
             Action::Elect(shard, dies) => cluster.elect(shard, dies),
@@ -196,7 +193,7 @@ pub fn told(command: &Command) -> String {
     match command {
         Command::Session(command) => told_of_session(command),
         Command::Lock(command) => told_of_locks(command),
-        other @ Command::Meta(_) => format!("{other:?}"),
+        other @ (Command::Expire | Command::Meta(_)) => format!("{other:?}"),
     }
 }
 
@@ -271,7 +268,6 @@ fn told_of_locks(command: &LockCommand) -> String {
         }
         other @ (LockCommand::Proclaim { .. }
         | LockCommand::UndoAcquire { .. }
-        | LockCommand::ExpireWaits
         | LockCommand::RaiseTokens { .. }) => format!("{other:?}"),
     }
 }

@@ -17,7 +17,10 @@ use std::{
 
 use lockstep_model::{
     Answer, NodeId, Party, SessionId, ShardId, ShardTime, WaitEpoch,
-    locks::deadlock::{Chase, Edge, Question},
+    locks::{
+        chase::{Chase, Question},
+        deadlock::Edge,
+    },
     shard::Shard,
 };
 

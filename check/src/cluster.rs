@@ -16,8 +16,7 @@ use std::{
 use lockstep_model::{
     Applied, Command, Effect, LockCommand, Millis, NodeId, Outcome, Refusal, Reply, Serial,
     SessionCommand, SessionId, SessionRefusal, SessionReply, ShardId, ShardTime, Timestamp,
-    request::RequestId,
-    session::{TOMBSTONE_LIFE, Touch},
+    kernel::TOMBSTONE_LIFE, request::RequestId, session::Touch,
 };
 
 use crate::{
@@ -149,7 +148,7 @@ impl Cluster {
                 Effect::SessionEnding { session, .. } => self.end(*session),
                 Effect::SessionAlive { .. }
                 | Effect::SessionRevoked { .. }
-                | Effect::NextWaitDeadline(_) => {}
+                | Effect::NextDeadline(_) => {}
             }
         }
         match outcome {
@@ -222,11 +221,11 @@ impl Cluster {
             )
             | Command::Lock(
                 LockCommand::CancelWait { .. }
-                | LockCommand::ExpireWaits
                 | LockCommand::Proclaim { .. }
                 | LockCommand::UndoAcquire { .. }
                 | LockCommand::RaiseTokens { .. },
             )
+            | Command::Expire
             | Command::Meta(_) => {}
         }
     }

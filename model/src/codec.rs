@@ -9,17 +9,16 @@
 //! Integers are LEB128 varints (as in Protocol Buffers), signed ones zigzagged first; session ids
 //! are eight bytes, little-endian, because they are random and a varint would be longer.
 
-mod ids;
 mod primitives;
 mod reader;
 
 pub use reader::Reader;
 
-use crate::id::NameError;
+use crate::id::name_error::NameError;
 
 /// The version of every top-level encoding, its first byte. It is raised when a layout changes, and
 /// the decoder of every older version stays.
-pub const FORMAT_VERSION: u8 = 3;
+pub const FORMAT_VERSION: u8 = 4;
 
 /// Why bytes are not an encoding.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ mod codec;
 use crate::{
     id::{Serial, SessionId, ShardTime, Timestamp},
     locks::command::LockCommand,
-    meta::MetaCommand,
+    meta::command::MetaCommand,
     session::SessionCommand,
 };
 
@@ -38,6 +38,8 @@ pub enum Command {
     Session(SessionCommand),
     /// Of its locks.
     Lock(LockCommand),
+    /// Ends what is due by the shard's time, in every service: see [`Shard::next_deadline`](crate::shard::Shard::next_deadline).
+    Expire,
     /// Of the meta shard's tables.
     Meta(MetaCommand),
 }
@@ -49,6 +51,7 @@ impl Command {
         match self {
             Self::Session(command) => command.repeatable(),
             Self::Lock(command) => command.repeatable(),
+            Self::Expire => true,
             Self::Meta(command) => command.repeatable(),
         }
     }
@@ -59,6 +62,7 @@ impl Command {
         match self {
             Self::Session(command) => command.waits(),
             Self::Lock(command) => command.waits(),
+            Self::Expire => None,
             Self::Meta(command) => command.waits(),
         }
     }
@@ -70,6 +74,7 @@ impl Command {
             + match self {
                 Self::Session(command) => command.weight(),
                 Self::Lock(command) => command.weight(),
+                Self::Expire => 0,
                 Self::Meta(command) => command.weight(),
             }
     }

@@ -4,80 +4,15 @@
 //! and never panics, and replicas that applied the same batches are equal, byte for byte, in
 //! [`Machine::snapshot`].
 
-use crate::{
-    command::Batch,
-    id::{Millis, Serial, SessionEpoch, SessionId, ShardTime},
-    locks::change::Change,
-    meta::Meta,
-    reply::Reply,
-    shard::Shard,
-};
+use crate::{applied::Applied, command::Batch, id::ShardTime, meta::Meta, shard::Shard};
 
 /// The state machine of one replica.
 #[derive(Clone, Debug)]
 pub enum Machine {
     /// Shard 0: nodes, placement, settings.
     Meta(Meta),
-    /// A data shard: sessions and locks.
+    /// A data shard.
     Data(Shard),
-}
-
-/// What applying a batch gave.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// One for each command, in order.
-    pub outcomes: Vec<Outcome>,
-    /// What the leader now does, in order.
-    pub effects: Vec<Effect>,
-    /// What those who watch are told, by every replica, in order.
-    pub changes: Vec<Change>,
-}
-
-/// The outcome of one command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is answered.
-    Done(Reply),
-    /// It is blocked; an [`Effect::Complete`] will follow, perhaps in this very batch.
-    Pending,
-}
-
-/// Something for the leader to do. Followers ignore effects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Answer an operation that was pending.
-    Complete {
-        /// Whose.
-        session: SessionId,
-        /// Which.
-        serial: Serial,
-        /// With what.
-        reply: Reply,
-    },
-    /// Watch over a session of which this shard is the home: start its TTL (anew).
-    SessionAlive {
-        /// Which.
-        session: SessionId,
-        /// Its TTL.
-        ttl: Millis,
-        /// Its epoch.
-        epoch: SessionEpoch,
-    },
-    /// The session is not kept alive any more, but holds what it holds until its time is over: tell its
-    /// streams.
-    SessionRevoked {
-        /// Which.
-        session: SessionId,
-    },
-    /// The session has ended: stop watching, tell its streams, release it in the touched shards.
-    SessionEnding {
-        /// Which.
-        session: SessionId,
-        /// Why.
-        reason: crate::session::EndReason,
-    },
-    /// The earliest deadline among the waits has changed: propose `ExpireWaits` at this time.
-    NextWaitDeadline(Option<ShardTime>),
 }
 
 impl Machine {

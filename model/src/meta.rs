@@ -5,10 +5,10 @@
 
 mod change;
 pub mod command;
-mod query;
-mod record;
+pub(crate) mod query;
+pub(crate) mod record;
 mod recovered;
-mod reply;
+pub(crate) mod reply;
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,11 @@ pub use recovered::RecoverError;
 pub use reply::{MetaRefusal, MetaReply};
 
 use crate::{
+    applied::Applied,
     codec::{Decode, DecodeError, Encode, Reader, check_bounds},
     command::{Batch, Command},
     id::{ClusterId, NodeId, ShardId},
-    machine::{Applied, Outcome},
+    outcome::Outcome,
     query::{Answer, Query},
     reply::{Refusal, Reply},
 };
@@ -68,7 +69,7 @@ impl Meta {
             .into_iter()
             .map(|command| match command {
                 Command::Meta(command) => Outcome::Done(self.apply_one(command)),
-                Command::Session(_) | Command::Lock(_) => {
+                Command::Session(_) | Command::Lock(_) | Command::Expire => {
                     Outcome::Done(Reply::Refused(Refusal::WrongShard))
                 }
             })

@@ -20,7 +20,7 @@ use zones::Zones;
 
 use crate::{
     id::{NodeId, ShardId},
-    meta::{MAX_VOTERS, NodeRecord, Placement, Settings},
+    meta::record::{MAX_VOTERS, NodeRecord, Placement, Settings},
 };
 
 /// Why the shards of a new cluster cannot be placed.

@@ -6,7 +6,7 @@
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, decode_versioned, encode_versioned, tagged},
     locks::query::{LockAnswer, LockQuery},
-    meta::{MetaAnswer, MetaQuery},
+    meta::query::{MetaAnswer, MetaQuery},
     session::{SessionAnswer, SessionQuery},
 };
 

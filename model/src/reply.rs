@@ -6,7 +6,7 @@
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, decode_versioned, encode_versioned, tagged},
     locks::reply::{LockRefusal, LockReply},
-    meta::{MetaRefusal, MetaReply},
+    meta::reply::{MetaRefusal, MetaReply},
     session::{SessionRefusal, SessionReply},
 };
 

@@ -24,7 +24,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
     id::{LockName, SessionId, ShardId},
-    meta::{MAX_SHARDS, MIN_SHARDS},
+    meta::record::{MAX_SHARDS, MIN_SHARDS},
 };
 
 /// The version of the mapping from keys to shards, kept in the cluster's settings.

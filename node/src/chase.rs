@@ -17,7 +17,10 @@ use std::{
 use futures::future::join_all;
 use lockstep_model::{
     Answer, Machine, Millis, Party, Reply, ShardId, WaitEpoch,
-    locks::deadlock::{Abort, Chase, Question, Waits, words},
+    locks::{
+        chase::{Abort, Chase, Question},
+        deadlock::{Waits, words},
+    },
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;

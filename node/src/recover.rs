@@ -7,7 +7,7 @@
 //! part again.
 //!
 //! What the lost nodes alone had acknowledged is lost, and nobody can say what that was. So no
-//! session is taken over (`lockstep_model::shard`, `succeed.rs`): clients hear that theirs are over,
+//! session is taken over (`lockstep_model::locks`, `succeed.rs`): clients hear that theirs are over,
 //! and tokens go on far above. The node starts only when every session that was found would have run
 //! out, so that a client knows before anybody else can get its locks.
 //!

@@ -392,7 +392,7 @@ impl EffectSink for Effects {
                     self.clock.ended(session);
                     self.tell_end(session, reason);
                 }
-                Effect::NextWaitDeadline(_) => self.clock.changed.notify_one(),
+                Effect::NextDeadline(_) => self.clock.changed.notify_one(),
             }
         }
     }

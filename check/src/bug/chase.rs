@@ -1,11 +1,14 @@
 //! Mistakes in the search for deadlocks.
 //!
-//! Invariant: they are planted around the model's [`Chase`](lockstep_model::locks::deadlock::Chase), in what it
+//! Invariant: they are planted around the model's [`Chase`](lockstep_model::locks::chase::Chase), in what it
 //! is told and in what is sent for it.
 
 use lockstep_model::{
     Answer, Command, LockAnswer, LockCommand, LockQuery, Query, ShardId,
-    locks::deadlock::{Abort, Confirm, Edge},
+    locks::{
+        chase::{Abort, Confirm},
+        deadlock::Edge,
+    },
 };
 
 use super::Bug;

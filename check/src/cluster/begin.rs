@@ -56,7 +56,7 @@ impl Cluster {
         let now: Vec<ShardId> = cluster.sites.keys().copied().collect();
         for shard in now {
             let at = cluster.time(scenario, shard);
-            cluster.prepare(shard, &Command::Lock(LockCommand::ExpireWaits), at);
+            cluster.prepare(shard, &Command::Expire, at);
         }
         if scenario.opening != Opening::Sent {
             for (session, plan) in &scenario.sessions {

@@ -1,6 +1,6 @@
 //! Sessions: opening, coming to a second shard, expiring or closing, being released there.
 
-use lockstep_model::{Mode, session::TOMBSTONE_LIFE};
+use lockstep_model::{Mode, kernel::TOMBSTONE_LIFE};
 
 use super::{ONE, Opening, Scenario, THREE, TWO, locks, plan, release, sessions, take};
 use crate::{

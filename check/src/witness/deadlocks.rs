@@ -77,7 +77,7 @@ fn victims<'a>(seen: &Seen<'a>) -> impl Iterator<Item = (SessionId, Serial)> + '
         | Effect::SessionAlive { .. }
         | Effect::SessionRevoked { .. }
         | Effect::SessionEnding { .. }
-        | Effect::NextWaitDeadline(_) => None,
+        | Effect::NextDeadline(_) => None,
     })
 }
 

@@ -73,7 +73,7 @@ fn acts(seen: &Seen<'_>) -> Option<SessionId> {
         | Command::Lock(LockCommand::AbortWait { .. })
         | Command::Lock(LockCommand::CancelWait { .. })
         | Command::Lock(LockCommand::UndoAcquire { .. })
-        | Command::Lock(LockCommand::ExpireWaits)
+        | Command::Expire
         | Command::Lock(LockCommand::RaiseTokens { .. })
         | Command::Meta(_) => None,
     }

@@ -123,7 +123,7 @@ fn completed<'a>(seen: &Seen<'a>) -> impl Iterator<Item = (SessionId, Serial, &'
         Effect::SessionAlive { .. }
         | Effect::SessionRevoked { .. }
         | Effect::SessionEnding { .. }
-        | Effect::NextWaitDeadline(_) => None,
+        | Effect::NextDeadline(_) => None,
     })
 }
 

@@ -124,7 +124,7 @@ impl SmallWorld {
                 session,
                 serial: Serial(rng.random_range(0..=self.last_serial)),
             }),
-            10 => Command::Lock(LockCommand::ExpireWaits),
+            10 => Command::Expire,
             11 => Command::Lock(LockCommand::RaiseTokens {
                 above: lockstep_model::FencingToken(rng.random_range(0..9)),
             }),
@@ -159,7 +159,7 @@ impl SmallWorld {
     fn with_grant(&mut self, rng: &mut TestRng) -> Command {
         let at = rng.random_range(0..self.grants.len().max(1));
         let Some((session, grant)) = self.grants.get(at).cloned() else {
-            return Command::Lock(LockCommand::ExpireWaits);
+            return Command::Expire;
         };
         let request = self.request(session, rng);
         let Grant { name, token, .. } = grant;
@@ -228,7 +228,7 @@ const fn asker(command: &Command) -> Option<SessionId> {
         | Command::Lock(LockCommand::Release { .. })
         | Command::Lock(LockCommand::UndoAcquire { .. })
         | Command::Lock(LockCommand::Downgrade { .. })
-        | Command::Lock(LockCommand::ExpireWaits)
+        | Command::Expire
         | Command::Lock(LockCommand::RaiseTokens { .. })
         | Command::Meta(_) => None,
     }

@@ -61,4 +61,5 @@ tagged!(Command, "command", {
     1 => Session(command),
     2 => Lock(command),
     3 => Meta(command),
+    4 => Expire,
 });

@@ -17,6 +17,10 @@ use crate::{
 /// makes the whole wait longer.
 pub const MAX_LOCKS_PER_ACQUIRE: usize = 64;
 
+/// The greatest token that a shard may be told to begin above: up to it every JSON reader counts
+/// exactly. It leaves room for 8,000 gaps, and far more tokens above it than any shard will give.
+pub const LAST_START: u64 = 1 << 53;
+
 /// A change of the locks of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockCommand {
@@ -106,8 +110,6 @@ pub enum LockCommand {
         /// Why: what whoever repeats the acquisition is told.
         refusal: Refusal,
     },
-    /// Ends the waits whose time is over by the shard's time.
-    ExpireWaits,
     /// A shard that was never used goes on after the tokens of an earlier cluster: every token that
     /// it gives from now on is greater. Refused by a shard that is in use.
     RaiseTokens {
@@ -147,7 +149,6 @@ impl LockCommand {
             Self::CancelWait { .. }
             | Self::AbortWait { .. }
             | Self::UndoAcquire { .. }
-            | Self::ExpireWaits
             | Self::RaiseTokens { .. } => true,
         }
     }
@@ -167,7 +168,6 @@ impl LockCommand {
             | Self::UndoAcquire { .. }
             | Self::Downgrade { .. }
             | Self::Proclaim { .. }
-            | Self::ExpireWaits
             | Self::RaiseTokens { .. } => None,
         }
     }
@@ -197,7 +197,7 @@ impl LockCommand {
             Self::Release { name, .. }
             | Self::Upgrade { name, .. }
             | Self::Downgrade { name, .. } => name.as_str().len(),
-            Self::CancelWait { .. } | Self::ExpireWaits | Self::RaiseTokens { .. } => 0,
+            Self::CancelWait { .. } | Self::RaiseTokens { .. } => 0,
         }
     }
 }

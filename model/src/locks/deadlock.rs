@@ -9,7 +9,7 @@
 //!
 //! Circles within a shard are found where they close, in `apply` (see the shard). Those that span
 //! shards are found by a [`Walk`] along the edges from one session home to the next (Chandy, Misra,
-//! Haas, "Distributed deadlock detection", 1983, with the walk in the place of probes); a [`Chase`]
+//! Haas, "Distributed deadlock detection", 1983, with the walk in the place of probes); a [`Chase`](super::chase::Chase)
 //! says what to ask on the way, and what to do about a circle.
 //!
 //! Invariants: every edge names its wait by a [`WaitEpoch`] and its hold by a token, neither of which
@@ -17,15 +17,11 @@
 //! edges were all seen, and then all seen again, was closed at the moment between: nobody gives way
 //! without one. And whoever finds a circle chooses the same victim.
 
-mod chase;
 mod codec;
-mod question;
 mod walk;
 
 use std::{cmp::Reverse, fmt::Write as _};
 
-pub use chase::{Abort, Chase, Confirm, Look};
-pub use question::Question;
 pub use walk::{MAX_LEVELS, MAX_PARTIES, Walk};
 
 use crate::id::{FencingToken, LockName, Party, Priority, Serial, ShardId, Timestamp, WaitEpoch};

@@ -7,8 +7,7 @@ use super::{Founded, Lifecycle, MAX_NODES, NodeRecord};
 use crate::{
     codec::DecodeError,
     id::{NodeId, ShardId},
-    meta::MetaRefusal,
-    meta::MetaReply,
+    meta::reply::{MetaRefusal, MetaReply},
     reply::{Refusal, Reply},
 };
 

@@ -4,7 +4,7 @@
 
 mod codec;
 
-use super::{Lifecycle, NodeRecord, Placement, Settings};
+use super::record::{Lifecycle, NodeRecord, Placement, Settings};
 use crate::id::{ClusterId, NodeId, Serial, SessionId, ShardId};
 
 /// What each counts for when a batch is filled: they are rare, and may be large.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Lifecycle, NodeRecord, Placement, Settings};
+use super::record::{Lifecycle, NodeRecord, Placement, Settings};
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, fields, tagged},
     id::{ClusterId, NodeId},

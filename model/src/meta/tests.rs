@@ -5,13 +5,12 @@ use crate::{
     codec::{decode_versioned, encode_versioned},
     id::{Millis, ShardTime, Timestamp},
     locks::command::LockCommand,
-    meta::MetaAnswer,
-    meta::MetaQuery,
-    meta::MetaRefusal,
-    meta::MetaReply,
+    meta::{
+        query::{MetaAnswer, MetaQuery},
+        reply::{MetaRefusal, MetaReply},
+    },
     placement::place,
-    session::SessionCommand,
-    session::SessionQuery,
+    session::{SessionCommand, SessionQuery},
 };
 
 const CLUSTER: ClusterId = ClusterId([7; 16]);
@@ -218,10 +217,10 @@ fn the_encodings_of_the_tables_are_pinned() {
         shards: BTreeMap::from([(ShardId(0), vec![NodeId(1), NodeId(2)])]),
         learners: BTreeMap::from([(ShardId(0), vec![NodeId(3)])]),
     };
-    let pinned = [3, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
+    let pinned = [4, 0xac, 2, 1, 0, 2, 1, 2, 1, 0, 1, 3];
     assert_eq!(encode_versioned(&placement), pinned);
-    assert_eq!(encode_versioned(&settings()), [3, 4, 3, 1]);
-    let mut record = vec![3, 1, 6];
+    assert_eq!(encode_versioned(&settings()), [4, 4, 3, 1]);
+    let mut record = vec![4, 1, 6];
     record.extend(b"node-1");
     record.push(11);
     record.extend(b"node-1:7400");

@@ -74,7 +74,7 @@ pub enum SessionCommand {
         shard: ShardId,
     },
     /// Any shard: the session may be used here from now on. Refused at or below the shard's floor,
-    /// because a delayed one must not revive a session that has ended since: see [`super`].
+    /// because a delayed one must not revive a session that has ended since: see [`crate::kernel`].
     Attach {
         /// Which.
         session: SessionId,
@@ -86,7 +86,7 @@ pub enum SessionCommand {
         touch: Touch,
     },
     /// Any shard: the session is over: release all, drop its waits, remember its end for
-    /// [`super::TOMBSTONE_LIFE`].
+    /// [`crate::kernel::TOMBSTONE_LIFE`].
     Detach {
         /// Which.
         session: SessionId,

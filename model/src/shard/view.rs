@@ -1,24 +1,17 @@
-//! Answering questions.
-//!
-//! Invariant: a page has at most [`MAX_PAGE`] rows, whatever was asked for.
+//! What a shard shows of itself: to those who ask, and to the node that leads it.
 
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
 use super::Shard;
 use crate::{
-    id::{FencingToken, LockName, SessionId, ShardId},
-    locks::query::LockAnswer,
-    locks::query::LockQuery,
-    locks::{
-        lock::Lock,
-        mode::Mode,
-        query::{HolderView, LockView, MAX_LISTED_WAITERS, WaiterView},
+    id::{
+        FencingToken, LockName, Millis, Party, Revision, Serial, SessionId, ShardId, ShardTime,
+        WaitEpoch,
     },
-    page::MAX_PAGE,
+    kernel::{EndingSession, HomeSession},
+    locks::change::Change,
     query::{Answer, Query},
-    session::SessionAnswer,
-    session::SessionQuery,
-    session::{Home, Presence, SessionView},
+    reply::Refusal,
 };
 
 impl Shard {
@@ -26,146 +19,124 @@ impl Shard {
     #[must_use]
     pub fn query(&self, query: &Query) -> Answer {
         match query {
-            Query::Lock(LockQuery::Lock { name }) => {
-                Answer::Lock(LockAnswer::Lock(match self.locks.get(name) {
-                    Some(lock) => self.view_lock(name, lock),
-                    None => self.view_lock(name, &Lock::default()),
-                }))
-            }
-            Query::Lock(LockQuery::Locks {
-                prefix,
-                after,
-                limit,
-            }) => Answer::Lock(LockAnswer::Locks(self.view_locks(
-                prefix,
-                after.as_ref(),
-                *limit,
-            ))),
-            Query::Lock(LockQuery::Validate {
-                name,
-                token,
-                session,
-            }) => Answer::Lock(LockAnswer::Valid(self.is_valid(name, *token, *session))),
-            Query::Session(SessionQuery::Sessions { after, limit }) => {
-                Answer::Session(SessionAnswer::Sessions(self.view_sessions(*after, *limit)))
-            }
+            Query::Session(query) => Answer::Session(self.kernel.query(query)),
+            Query::Lock(query) => Answer::Lock(self.locks.query(&self.kernel, query)),
             Query::Meta(_) => Answer::WrongShard,
-            Query::Session(SessionQuery::Touched { sessions }) => {
-                Answer::Session(SessionAnswer::Touched(self.view_touched(sessions)))
-            }
-            Query::Lock(LockQuery::Waits { parties }) => Answer::Lock(LockAnswer::Waits(
-                parties
-                    .iter()
-                    .flat_map(|party| self.blocked(party))
-                    .collect(),
-            )),
-            Query::Lock(LockQuery::Stand { edges }) => Answer::Lock(LockAnswer::Stand(
-                edges.iter().all(|edge| self.stands(edge)),
-            )),
-            Query::Lock(LockQuery::Deadlocks) => Answer::Lock(LockAnswer::Deadlocks {
-                count: self.deadlock_count,
-                last: self.deadlocks.iter().cloned().collect(),
-            }),
-            Query::Lock(LockQuery::Revision) => Answer::Lock(LockAnswer::Revision(self.revision())),
         }
     }
 
-    fn is_valid(&self, name: &LockName, token: FencingToken, session: Option<SessionId>) -> bool {
-        let hold = self.locks.get(name).and_then(|lock| lock.held.get(token));
-        hold.is_some_and(|hold| session.is_none_or(|session| session == hold.session))
+    /// Which shard it is.
+    #[must_use]
+    pub const fn id(&self) -> ShardId {
+        self.kernel.id()
     }
 
-    fn view_locks(&self, prefix: &str, after: Option<&LockName>, limit: u32) -> Vec<LockView> {
-        let first = match after {
-            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
-            Some(_) | None => match LockName::new(prefix) {
-                Ok(prefix) => Bound::Included(prefix),
-                Err(_) if prefix.is_empty() => Bound::Unbounded,
-                Err(_) => return Vec::new(),
-            },
-        };
-        self.locks
-            .range_from(first.as_ref())
-            .take_while(|(name, _)| name.as_str().starts_with(prefix))
-            .take(limit.min(MAX_PAGE) as usize)
-            .map(|(name, lock)| self.view_lock(name, lock))
-            .collect()
+    /// The latest time seen in a batch.
+    #[must_use]
+    pub const fn now(&self) -> ShardTime {
+        self.kernel.now()
     }
 
-    fn view_lock(&self, name: &LockName, lock: &Lock) -> LockView {
-        let holders = lock.held.iter().filter_map(|(token, hold)| {
-            Some(HolderView {
-                session: hold.session,
-                owner: hold.owner.clone(),
-                mode: lock.held.mode_of(hold)?,
-                token,
-                holds: hold.count(),
-                since: hold.since,
-                value: hold.value.clone(),
-            })
-        });
-        let upgrader = lock.upgrader.iter().map(|upgrader| WaiterView {
-            session: upgrader.session,
-            owner: lock
-                .held
-                .get(upgrader.token)
-                .map(|hold| hold.owner.clone())
-                .unwrap_or_default(),
-            mode: Mode::Exclusive,
-            upgrade: true,
-            since: upgrader.since,
-        });
-        let queue = lock.queue().map(|waiter| WaiterView {
-            session: waiter.session,
-            owner: waiter.owner.clone(),
-            mode: waiter.mode,
-            upgrade: false,
-            since: waiter.since,
-        });
-        let waiter_count = lock.queued() + usize::from(lock.upgrader.is_some());
-        LockView {
-            name: name.clone(),
-            holders: holders.collect(),
-            waiters: upgrader.chain(queue).take(MAX_LISTED_WAITERS).collect(),
-            waiter_count: u32::try_from(waiter_count).unwrap_or(u32::MAX),
+    /// The open sessions whose home this is, by id: what a new leader starts to watch over.
+    pub fn home_sessions(&self) -> impl Iterator<Item = HomeSession> + '_ {
+        self.kernel.home_sessions()
+    }
+
+    /// Why a session whose home this is does not live on; none if it does.
+    #[must_use]
+    pub fn end_of(&self, session: SessionId) -> Option<Refusal> {
+        self.kernel.end_of(session)
+    }
+
+    /// The sessions that have ended here while other shards are yet to release them, by id.
+    #[must_use]
+    pub fn ending(&self) -> Vec<EndingSession> {
+        self.kernel.ending()
+    }
+
+    /// What the leader goes on telling the shards that are not `skipped`: for each the first `limit` of
+    /// the sessions that it is yet to release. Takes as long as that is, however many sessions there are.
+    #[must_use]
+    pub fn releases(
+        &self,
+        skipped: &BTreeSet<ShardId>,
+        limit: usize,
+    ) -> Vec<(ShardId, Vec<EndingSession>)> {
+        self.kernel.releases(skipped, limit)
+    }
+
+    /// True while this request waits.
+    #[must_use]
+    pub fn pending(&self, session: SessionId, serial: Serial) -> bool {
+        self.kernel.is_pending(session, serial)
+    }
+
+    /// The longest TTL of the open sessions whose home this is: for how long after their last
+    /// contact clients may still believe in their locks.
+    #[must_use]
+    pub fn longest_ttl(&self) -> Option<Millis> {
+        self.home_sessions().map(|session| session.ttl).max()
+    }
+
+    /// The number of the last change.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.locks.revision()
+    }
+
+    /// The present holds of a lock, as changes of the present revision.
+    #[must_use]
+    pub fn present(&self, name: &LockName) -> Vec<Change> {
+        self.locks.present(&self.kernel, name)
+    }
+
+    /// As [`Shard::present`], of all locks whose names begin so.
+    pub fn present_with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = Change> + 'a {
+        self.locks.present_with_prefix(&self.kernel, prefix)
+    }
+
+    /// The holders of the locks in which waits have begun after `after` and until `until`, and the
+    /// last of these waits: where a walk begins. At most `limit` waits are looked at.
+    pub fn suspects(
+        &self,
+        after: WaitEpoch,
+        until: ShardTime,
+        limit: usize,
+    ) -> (Vec<Party>, WaitEpoch) {
+        self.locks.suspects(after, until, limit)
+    }
+
+    /// True if somebody waits for something that can be part of a circle.
+    #[must_use]
+    pub fn has_waits(&self) -> bool {
+        self.locks.has_waits()
+    }
+
+    /// The greatest token that was ever given.
+    #[must_use]
+    pub const fn last_token(&self) -> FencingToken {
+        self.locks.last_token()
+    }
+
+    /// Where a cluster that comes after this shard has to begin: every token must be greater. None
+    /// if there are no such tokens left.
+    #[must_use]
+    pub fn tokens_of_successor(&self) -> Option<FencingToken> {
+        self.locks.tokens_of_successor()
+    }
+
+    /// The shard that goes on after this one, without sessions and locks.
+    #[must_use]
+    pub fn successor(&self, above: FencingToken) -> Self {
+        Self {
+            locks: self.locks.successor(above),
+            ..Self::new(self.id())
         }
     }
 
-    fn view_touched(&self, sessions: &[SessionId]) -> Vec<(SessionId, Vec<ShardId>)> {
-        let open = sessions.iter().filter_map(|session| {
-            let home = self.member(*session)?.role.home()?;
-            let shards = home.touched.iter().copied().chain([self.id]);
-            Some((*session, shards.collect()))
-        });
-        open.collect()
-    }
-
-    fn view_sessions(&self, after: Option<SessionId>, limit: u32) -> Vec<SessionView> {
-        let first = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let homes = self
-            .sessions
-            .range_from(first.as_ref())
-            .filter_map(|(session, presence)| match presence {
-                Presence::Open(member) => Some((session, member.role.home()?, false)),
-                Presence::Ending { home, .. } => Some((session, home, true)),
-                Presence::Ended { .. } => None,
-            });
-        homes
-            .take(limit.min(MAX_PAGE) as usize)
-            .map(|(session, home, ending)| view_session(*session, home, ending))
-            .collect()
-    }
-}
-
-fn view_session(session: SessionId, home: &Home, ending: bool) -> SessionView {
-    SessionView {
-        session,
-        ttl: home.ttl,
-        epoch: home.epoch,
-        priority: home.priority,
-        labels: home.labels.clone(),
-        opened: home.opened,
-        touched: home.touched.iter().copied().collect(),
-        ending,
+    /// Whether it may begin above this token: it does already, or nobody has used it yet.
+    #[must_use]
+    pub fn may_begin_above(&self, token: FencingToken) -> bool {
+        self.locks.may_begin_above(&self.kernel, token)
     }
 }

@@ -394,8 +394,8 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
                 token
             }
         )),
-        Just(Command::Lock(LockCommand::ExpireWaits)),
-        (0..=lockstep_model::shard::LAST_START).prop_map(|above| Command::Lock(
+        Just(Command::Expire),
+        (0..=lockstep_model::locks::LAST_START).prop_map(|above| Command::Lock(
             LockCommand::RaiseTokens {
                 above: FencingToken(above)
             }

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_model::{
     Answer, Command, FencingToken, LockAnswer, LockCommand, LockName, LockQuery, Owner, Party,
     Priority, Query, Serial, SessionAnswer, SessionId, SessionQuery, ShardId, Timestamp, WaitEpoch,
-    locks::deadlock::{Blocked, Chase, Holds, MAX_ASKED, Question, Waits},
+    locks::{
+        chase::{Chase, Question},
+        deadlock::{Blocked, Holds, MAX_ASKED, Waits},
+    },
 };
 
 /// Who waits for whom: sessions, each opened before the next.

@@ -187,7 +187,7 @@ impl Past {
                     }
                 }
             }
-            Kind::Expire => Command::Lock(LockCommand::ExpireWaits),
+            Kind::Expire => Command::Expire,
             Kind::End => end(session, EndReason::Expired),
             Kind::Repeat | Kind::Reuse => {
                 let mut command = self.earlier(action)?;
@@ -355,7 +355,7 @@ fn opening() -> Batch {
                 opened: naive::opened(session),
                 touch: TOUCH,
             }),
-            _ => Command::Lock(LockCommand::ExpireWaits),
+            _ => Command::Expire,
         });
     }
     Batch {
@@ -441,7 +441,7 @@ impl Run {
 
     /// Applies a batch to all machines and compares them. `expected` are the naive outcomes.
     fn check_batch(&mut self, batch: Batch, expected: Vec<Outcome>) -> TestCaseResult {
-        let deadline = shard(&self.plain).next_wait_deadline();
+        let deadline = shard(&self.plain).next_deadline();
         prop_assert_eq!(&Batch::decode(&batch.encode()), &Ok(batch.clone()));
         let applied = self.plain.apply(batch.clone());
         prop_assert_eq!(&self.restored.apply(batch.clone()), &applied);
@@ -570,10 +570,10 @@ impl Run {
             .iter()
             .filter_map(|wait| wait.deadline)
             .min();
-        prop_assert_eq!(shard(&self.plain).next_wait_deadline(), deadline);
-        let is_news = |effect: &&Effect| matches!(effect, Effect::NextWaitDeadline(_));
+        prop_assert_eq!(shard(&self.plain).next_deadline(), deadline);
+        let is_news = |effect: &&Effect| matches!(effect, Effect::NextDeadline(_));
         let news: Vec<_> = applied.effects.iter().filter(is_news).collect();
-        let expected = Effect::NextWaitDeadline(deadline);
+        let expected = Effect::NextDeadline(deadline);
         match deadline == before {
             true => prop_assert!(news.is_empty()),
             false => prop_assert_eq!(news, vec![&expected]),
@@ -704,7 +704,7 @@ fn complete(effect: &Effect) -> Option<(SessionId, Serial, Reply)> {
         Effect::SessionAlive { .. }
         | Effect::SessionRevoked { .. }
         | Effect::SessionEnding { .. }
-        | Effect::NextWaitDeadline(_) => None,
+        | Effect::NextDeadline(_) => None,
     }
 }
 

@@ -3,12 +3,12 @@
 use lockstep_model::{
     Answer, Command, Effect, FencingToken, LockAnswer, LockCommand, LockQuery, LockRefusal,
     LockReply, Millis, Owner, Query, Refusal, Reply, Serial, ShardTime,
+    kernel::MAX_IN_FLIGHT,
     locks::{
         lock::{MAX_HOLDS, MAX_WAITERS},
         reply::Grant,
     },
     request::Wait,
-    session::MAX_IN_FLIGHT,
 };
 
 use crate::world::{
@@ -87,15 +87,15 @@ fn a_set_of_locks_is_all_or_nothing() {
 
     let wait = Wait::AtMost(Millis(50));
     let effects = world.blocks(acquire(request(C, 1), &[("m", X), ("b", X)], wait));
-    assert_eq!(effects, [Effect::NextWaitDeadline(Some(ShardTime(1_050)))]);
+    assert_eq!(effects, [Effect::NextDeadline(Some(ShardTime(1_050)))]);
     world.blocks(acquire(request(A, 1), &[("b", X)], Wait::Forever));
     world.passes(50);
-    let (_, effects) = world.apply(Command::Lock(LockCommand::ExpireWaits));
+    let (_, effects) = world.apply(Command::Expire);
     let over = Reply::Refused(Refusal::Lock(LockRefusal::WaitTimedOut { name: text("m") }));
     let expected = [
         completed(C, 1, over),
         completed(A, 1, granted("b", X, 6, 1)),
-        Effect::NextWaitDeadline(None),
+        Effect::NextDeadline(None),
     ];
     assert_eq!(effects, expected);
 }

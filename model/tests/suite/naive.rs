@@ -391,7 +391,7 @@ impl Naive {
             }) => {
                 return self.undo_acquire(*session, *serial, grants, refusal);
             }
-            Command::Lock(LockCommand::ExpireWaits) => {
+            Command::Expire => {
                 let mut over: Vec<_> = self.waiting.iter().collect();
                 over.retain(|wait| wait.deadline.is_some_and(|deadline| deadline <= self.now));
                 over.sort_by_key(|wait| (wait.deadline, wait.session, wait.serial));

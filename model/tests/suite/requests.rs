@@ -3,9 +3,9 @@
 use lockstep_model::{
     Answer, Command, FencingToken, LockAnswer, LockCommand, LockQuery, LockRefusal, LockReply,
     Outcome, Owner, Query, Refusal, Reply, Serial, SessionRefusal,
+    kernel::MAX_IN_FLIGHT,
     locks::command::GiveBack,
     request::{AckedRanges, RequestId, SerialRange, Wait},
-    session::MAX_IN_FLIGHT,
 };
 
 use crate::world::{A, B, C, World, X, acquire, completed, done, granted, name, refused, request};

@@ -5,8 +5,9 @@ use lockstep_model::{
     Millis, Owner, Priority, Query, Refusal, Reply, SessionAnswer, SessionCommand, SessionEpoch,
     SessionId, SessionQuery, SessionRefusal, SessionReply, ShardId, ShardTime, Timestamp,
     TouchNumber,
+    kernel::{EndingSession, HomeSession, MAX_TOMBSTONES, TOMBSTONE_LIFE},
     request::Wait,
-    session::{EndReason, EndingSession, HomeSession, MAX_TOMBSTONES, TOMBSTONE_LIFE, Touch},
+    session::{EndReason, Touch},
     shard::Counts,
 };
 
@@ -207,7 +208,7 @@ fn the_home_waits_for_the_touched_shards() {
     assert_eq!(world.shard.ending(), []);
     assert_eq!(world.shard.counts().tombstones, 1);
     world.passes(TOMBSTONE_LIFE.0);
-    world.reply(Command::Lock(LockCommand::ExpireWaits));
+    world.reply(Command::Expire);
     assert_eq!(
         world.shard.counts(),
         Counts {
@@ -436,7 +437,7 @@ fn wall_clocks_decide_nothing() {
         let applied = world.shard.apply(Batch {
             at: world.at,
             wall: Timestamp(wall),
-            commands: vec![Command::Lock(LockCommand::ExpireWaits)],
+            commands: vec![Command::Expire],
         });
         applied.effects.len()
     };
@@ -450,7 +451,7 @@ fn wall_clocks_decide_nothing() {
 fn time_is_the_latest_seen() {
     let mut world = World::new();
     world.passes(500);
-    world.reply(Command::Lock(LockCommand::ExpireWaits));
+    world.reply(Command::Expire);
     world.at = ShardTime(3);
     world.take(B, "l", X);
     assert_eq!(world.shard.now(), ShardTime(1_500));

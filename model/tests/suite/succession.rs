@@ -3,8 +3,9 @@
 use lockstep_model::{
     Command, FencingToken, LockCommand, LockRefusal, Machine, Millis, Refusal, Reply,
     SessionCommand, ShardId,
+    locks::{LAST_START, TOKEN_GAP},
     session::EndReason,
-    shard::{LAST_START, Shard, TOKEN_GAP},
+    shard::Shard,
 };
 
 use crate::world::{A, THIS, World, X, open};

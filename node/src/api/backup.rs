@@ -295,7 +295,7 @@ async fn read_shard(
 
 #[cfg(test)]
 mod tests {
-    use lockstep_model::shard::{Shard, TOKEN_GAP};
+    use lockstep_model::{locks::TOKEN_GAP, shard::Shard};
     use tonic::Code;
 
     use super::*;

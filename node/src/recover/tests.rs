@@ -10,11 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_model::{
     Batch, Command, FencingToken, LockCommand, LockName, Machine, Owner, Priority, Serial,
     SessionCommand, SessionId, ShardId, ShardTime, Timestamp, Value,
-    locks::{command::LockSpec, mode::Mode},
+    locks::{TOKEN_GAP, command::LockSpec, mode::Mode},
     meta::{ClusterView, NodeRecord, Settings},
     placement,
     request::{AckedRanges, RequestId, Wait},
-    shard::TOKEN_GAP,
 };
 use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _};
 use tempfile::TempDir;

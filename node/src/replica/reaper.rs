@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, stream};
-use lockstep_model::{Command, Machine, Reply, SessionCommand, ShardId, session::EndingSession};
+use lockstep_model::{Command, Machine, Reply, SessionCommand, ShardId, kernel::EndingSession};
 use parking_lot::Mutex;
 
 use super::Replica;

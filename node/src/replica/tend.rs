@@ -174,7 +174,7 @@ impl WaitExpiry {
         }
         let (replica, under_way) = (Arc::clone(replica), Arc::clone(&self.under_way));
         tokio::spawn(async move {
-            propose(&replica, Command::Lock(LockCommand::ExpireWaits)).await;
+            propose(&replica, Command::Expire).await;
             under_way.store(false, Ordering::Release);
             replica.clock.changed.notify_one();
         });
@@ -183,7 +183,7 @@ impl WaitExpiry {
 
 fn deadline(replica: &Replica) -> Option<ShardTime> {
     match &*replica.machine.read() {
-        Machine::Data(shard) => shard.next_wait_deadline(),
+        Machine::Data(shard) => shard.next_deadline(),
         Machine::Meta(_) => None,
     }
 }

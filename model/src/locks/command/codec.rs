@@ -2,12 +2,11 @@
 //!
 //! Invariant: a tag keeps its meaning for ever, and what is decoded is within its bounds.
 
-use super::{GiveBack, LockCommand, LockSpec, MAX_LOCKS_PER_ACQUIRE};
+use super::{GiveBack, LAST_START, LockCommand, LockSpec, MAX_LOCKS_PER_ACQUIRE};
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, fields, put},
     id::{FencingToken, LockName},
     locks::deadlock::MAX_CYCLE,
-    shard::LAST_START,
 };
 
 mod tag {
@@ -19,8 +18,7 @@ mod tag {
     pub(super) const CANCEL_WAIT: u8 = 6;
     pub(super) const ABORT_WAIT: u8 = 7;
     pub(super) const UNDO_ACQUIRE: u8 = 8;
-    pub(super) const EXPIRE_WAITS: u8 = 9;
-    pub(super) const RAISE_TOKENS: u8 = 10;
+    pub(super) const RAISE_TOKENS: u8 = 9;
 }
 
 impl Encode for LockCommand {
@@ -68,7 +66,6 @@ impl Encode for LockCommand {
                 name,
                 token,
             } => put(out, tag::DOWNGRADE, &[request, name, token]),
-            Self::ExpireWaits => put(out, tag::EXPIRE_WAITS, &[]),
             Self::RaiseTokens { above } => put(out, tag::RAISE_TOKENS, &[above]),
         }
     }
@@ -127,7 +124,6 @@ impl Decode for LockCommand {
                 name: Decode::decode_from(input)?,
                 token: Decode::decode_from(input)?,
             },
-            tag::EXPIRE_WAITS => Self::ExpireWaits,
             tag::RAISE_TOKENS => {
                 let above = FencingToken::decode_from(input)?;
                 check_bounds("token", above.0, 0, LAST_START)?;

@@ -6,7 +6,7 @@ use super::MetaCommand;
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list},
     id::NodeId,
-    meta::{MAX_VOTERS, NodeRecord},
+    meta::record::{MAX_VOTERS, NodeRecord},
 };
 
 mod tag {

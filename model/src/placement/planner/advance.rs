@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Observed, Obstacle, ShardView, Step, observed::majority};
 use crate::{
     id::{NodeId, ShardId},
-    meta::Lifecycle,
+    meta::record::Lifecycle,
 };
 
 /// What a new move is for; the most urgent first.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Obstacle;
 use crate::{
     id::{NodeId, ShardId},
-    meta::{Lifecycle, Settings},
+    meta::record::{Lifecycle, Settings},
     placement::desired_voters,
 };
 

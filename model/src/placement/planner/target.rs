@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::{Observed, ShardView};
 use crate::{
     id::{NodeId, ShardId},
-    meta::Lifecycle,
+    meta::record::Lifecycle,
     placement::{
         spread::{Item, Settled, Spread},
         zones::Zones,

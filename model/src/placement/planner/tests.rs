@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::meta::{Lifecycle, MAX_VOTERS, Settings};
+use crate::meta::record::{Lifecycle, MAX_VOTERS, Settings};
 
 mod scenarios;
 mod world;

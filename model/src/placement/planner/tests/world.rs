@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
 use crate::{
-    meta::{Lifecycle, NodeRecord, Settings},
+    meta::record::{Lifecycle, NodeRecord, Settings},
     placement::place,
 };
 

@@ -7,21 +7,28 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{MAX_ABANDONED, MAX_IN_FLIGHT, WaitingRequest, acked::Acked};
+use super::acked::Acked;
 use crate::{
+    codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, fields},
     id::Serial,
-    locks::reply::Grant,
-    locks::reply::LockReply,
     reply::{Refusal, Reply},
     request::{AckedRanges, SerialRange},
     session::SessionRefusal,
 };
 
+/// Most requests of a session in one shard that wait or whose answers are kept: a client that
+/// acknowledges what it reads stays far below, one that does not cannot fill the memory.
+pub const MAX_IN_FLIGHT: usize = 4_096;
+/// Most acquisitions without a serial of the client's that a shard remembers to be given up: each is
+/// undone by the node that took it, at once or when the shard has a leader again.
+pub const MAX_ABANDONED: usize = 64;
+
 /// The requests of a session in a shard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requests {
     pub(crate) acked: Acked,
-    pub(crate) waits: BTreeMap<Serial, WaitingRequest>,
+    /// Those that a service has yet to answer, and the fingerprints of their contents.
+    pub(crate) pending: BTreeMap<Serial, u64>,
     pub(crate) answers: BTreeMap<Serial, Answered>,
     /// Acquisitions that were given up and whose serials nodes gave, the latest last.
     pub(crate) abandoned: VecDeque<Serial>,
@@ -35,16 +42,16 @@ pub(crate) struct Answered {
     pub(crate) reply: Reply,
 }
 
-/// How far an acquisition had come when it was given up.
-pub(crate) enum Abandoned {
+/// How far an operation had come when it was given up.
+pub(crate) enum Abandoned<'a> {
     /// Nothing is to be undone: its client has the answer, or it was refused or given up before.
     Over,
-    /// It had not come, and will be refused; of a node's serial it is not known what it was granted.
+    /// It had not come, and will be refused; of a node's serial it is not known what it was given.
     Unknown,
     /// It waits.
     Waiting,
-    /// It has this.
-    Granted(Vec<Grant>),
+    /// It has this answer, which its service may replace by the refusal.
+    Answered(&'a mut Reply),
     /// There is no room to remember it.
     NoRoom,
 }
@@ -71,8 +78,8 @@ impl Requests {
         may_wait: bool,
     ) -> Admission {
         self.forget(acked_below, acked);
-        if let Some(wait) = self.waits.get(&serial) {
-            return if wait.fingerprint == fingerprint {
+        if let Some(first) = self.pending.get(&serial) {
+            return if *first == fingerprint {
                 Admission::Waiting
             } else {
                 Admission::Answered(Reply::Refused(Refusal::Session(
@@ -107,7 +114,7 @@ impl Requests {
         // A request that leaves nothing behind is let through even then: it may be the release
         // for which all others wait.
         let is_kept = may_wait || !serial.is_ephemeral();
-        if is_kept && self.waits.len() + self.answers.len() >= MAX_IN_FLIGHT {
+        if is_kept && self.pending.len() + self.answers.len() >= MAX_IN_FLIGHT {
             let limit = MAX_IN_FLIGHT;
             return Admission::Answered(Reply::Refused(Refusal::Session(
                 SessionRefusal::TooManyInFlight { limit },
@@ -129,10 +136,10 @@ impl Requests {
         }
     }
 
-    /// Remembers that an acquisition is over, and tells how far it had come. From now on whoever repeats
-    /// it gets `refusal`. What waits is left to the caller, who completes it.
-    pub(crate) fn abandon(&mut self, serial: Serial, refusal: Refusal) -> Abandoned {
-        if self.waits.contains_key(&serial) {
+    /// Remembers that an operation is over, and tells how far it had come. From now on whoever repeats
+    /// it gets `refusal`. What waits, and what was answered, is left to the service.
+    pub(crate) fn abandon(&mut self, serial: Serial, refusal: Refusal) -> Abandoned<'_> {
+        if self.pending.contains_key(&serial) {
             return Abandoned::Waiting;
         }
         if serial.is_ephemeral() {
@@ -141,31 +148,27 @@ impl Requests {
         if self.acked.contains(serial) {
             return Abandoned::Over;
         }
-        let is_full = self.waits.len() + self.answers.len() >= MAX_IN_FLIGHT;
+        let is_full = self.pending.len() + self.answers.len() >= MAX_IN_FLIGHT;
         let refused = Reply::Refused(refusal);
+        if !self.answers.contains_key(&serial) {
+            if is_full {
+                return Abandoned::NoRoom;
+            }
+            let answered = Answered {
+                fingerprint: None,
+                reply: refused,
+            };
+            self.answers.insert(serial, answered);
+            return Abandoned::Unknown;
+        }
         match self.answers.get_mut(&serial) {
-            Some(Answered { reply, .. }) => {
-                let Reply::Lock(LockReply::Granted(grants)) = reply else {
-                    return Abandoned::Over;
-                };
-                let grants = std::mem::take(grants);
-                *reply = refused;
-                Abandoned::Granted(grants)
-            }
-            None if is_full => Abandoned::NoRoom,
-            None => {
-                let answered = Answered {
-                    fingerprint: None,
-                    reply: refused,
-                };
-                self.answers.insert(serial, answered);
-                Abandoned::Unknown
-            }
+            Some(Answered { reply, .. }) => Abandoned::Answered(reply),
+            None => Abandoned::Over,
         }
     }
 
     /// Of these no answers are kept: the last of them are remembered.
-    fn abandon_ephemeral(&mut self, serial: Serial) -> Abandoned {
+    fn abandon_ephemeral(&mut self, serial: Serial) -> Abandoned<'_> {
         if self.abandoned.contains(&serial) {
             return Abandoned::Over;
         }
@@ -185,5 +188,44 @@ impl Requests {
                 self.answers.remove(&serial);
             }
         }
+    }
+}
+
+fields!(Answered { fingerprint, reply });
+
+impl Encode for Requests {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        self.acked.below.encode_into(out);
+        self.acked.ranges().encode_into(out);
+        self.pending.encode_into(out);
+        self.answers.encode_into(out);
+        let abandoned: Vec<Serial> = self.abandoned.iter().copied().collect();
+        abandoned.encode_into(out);
+    }
+}
+
+impl Decode for Requests {
+    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let below = Decode::decode_from(input)?;
+        let ranges = Decode::decode_from(input)?;
+        let acked = Acked::restore(below, ranges).ok_or(DecodeError::Inconsistent {
+            what: "ranges of acknowledged serials",
+        })?;
+        let pending: BTreeMap<_, _> = Decode::decode_from(input)?;
+        let answers: BTreeMap<_, _> = Decode::decode_from(input)?;
+        let count = pending.len().saturating_add(answers.len());
+        check_bounds("number of requests", count as u64, 0, MAX_IN_FLIGHT as u64)?;
+        if pending.keys().any(|serial| answers.contains_key(serial)) {
+            return Err(DecodeError::Inconsistent {
+                what: "a request that waits and is answered",
+            });
+        }
+        let abandoned = bounded_list(input, "number of abandoned", 0, MAX_ABANDONED)?;
+        Ok(Self {
+            acked,
+            pending,
+            answers,
+            abandoned: abandoned.into(),
+        })
     }
 }

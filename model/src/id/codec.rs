@@ -2,14 +2,11 @@
 //!
 //! Invariant: what is decoded went through the validating constructor of its type.
 
-use super::{Decode, DecodeError, Encode, Reader, put_text};
-use crate::{
-    id::{
-        ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision,
-        Serial, SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
-    },
-    session::Touch,
+use super::{
+    ClusterId, FencingToken, LockName, Millis, NodeId, Owner, Party, Priority, Revision, Serial,
+    SessionEpoch, SessionId, ShardId, ShardTime, Timestamp, TouchNumber, WaitEpoch,
 };
+use crate::codec::{Decode, DecodeError, Encode, Reader, put_text};
 
 macro_rules! as_inner {
     ($($name:ident),*) => {$(
@@ -53,22 +50,6 @@ impl Decode for Party {
         Ok(Self {
             session: Decode::decode_from(input)?,
             owner: Decode::decode_from(input)?,
-        })
-    }
-}
-
-impl Encode for Touch {
-    fn encode_into(&self, out: &mut Vec<u8>) {
-        self.home.encode_into(out);
-        self.number.encode_into(out);
-    }
-}
-
-impl Decode for Touch {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            home: Decode::decode_from(input)?,
-            number: Decode::decode_from(input)?,
         })
     }
 }

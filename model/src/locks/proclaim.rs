@@ -4,36 +4,42 @@
 //! cannot speak for its successor.
 
 use super::{
-    Shard, Step,
-    request::{Kind, fingerprint},
+    Locks, Step,
+    once::{Kind, fingerprint},
 };
 use crate::{
     id::{FencingToken, LockName},
+    kernel::Kernel,
     locks::change::ChangeKind,
-    machine::Outcome,
+    outcome::Outcome,
     reply::Reply,
     request::{RequestId, Wait},
     value::Value,
 };
 
-impl Shard {
+impl Locks {
     pub(super) fn proclaim(
         &mut self,
+        kernel: &mut Kernel,
         request: RequestId,
         name: LockName,
         token: FencingToken,
         value: Value,
     ) -> Outcome {
         let fingerprint = fingerprint(Kind::Proclaim, &[&name, &token, &value]);
-        self.once(request, fingerprint, Wait::Try, |shard| {
-            match shard.granted_hold(request.session, &name, token) {
+        self.once(
+            kernel,
+            request,
+            fingerprint,
+            Wait::Try,
+            |locks, kernel| match locks.granted_hold(request.session, &name, token) {
                 Err(refusal) => Step::refused(refusal),
                 Ok((hold, _)) => {
                     hold.value = value;
-                    shard.note(ChangeKind::Proclaimed, &name, token);
+                    locks.note(kernel, ChangeKind::Proclaimed, &name, token);
                     Step::Done(Reply::Done)
                 }
-            }
-        })
+            },
+        )
     }
 }

@@ -7,23 +7,22 @@
 //! shared lock for exclusive, or a token for theirs that is no longer.
 
 use super::{
-    Shard, Step,
-    request::{Kind, fingerprint},
+    Locks, Step,
+    once::{Kind, fingerprint},
 };
 use crate::{
     id::{FencingToken, LockName},
-    locks::reply::LockRefusal,
-    locks::reply::LockReply,
+    kernel::Kernel,
     locks::{
         change::ChangeKind,
         lock::{Hold, Upgrader},
         mode::Mode,
-        reply::Grant,
+        reply::{Grant, LockRefusal, LockReply},
+        wait::Goal,
     },
-    machine::Outcome,
+    outcome::Outcome,
     reply::{Refusal, Reply},
     request::{RequestId, Wait},
-    session::Goal,
 };
 
 /// The refusal if a hold is taken more than once, by acquisitions under way too.
@@ -33,17 +32,18 @@ fn held_again(hold: &Hold, name: &LockName) -> Option<Refusal> {
     (holds > 1).then_some(Refusal::Lock(LockRefusal::HeldAgain { name, holds }))
 }
 
-impl Shard {
+impl Locks {
     pub(super) fn upgrade(
         &mut self,
+        kernel: &mut Kernel,
         request: RequestId,
         name: LockName,
         token: FencingToken,
         wait: Wait,
     ) -> Outcome {
         let fingerprint = fingerprint(Kind::Upgrade, &[&name, &token, &wait]);
-        self.once(request, fingerprint, wait, |shard| {
-            match shard.granted_hold(request.session, &name, token) {
+        self.once(kernel, request, fingerprint, wait, |locks, kernel| {
+            match locks.granted_hold(request.session, &name, token) {
                 Err(refusal) => return Step::refused(refusal),
                 Ok((_, mode @ (Mode::Exclusive | Mode::Permits { .. } | Mode::Meet { .. }))) => {
                     return Step::refused(Refusal::Lock(LockRefusal::WrongMode {
@@ -57,7 +57,7 @@ impl Shard {
                     }
                 }
             }
-            let Some(lock) = shard.locks.get_mut(&name) else {
+            let Some(lock) = locks.table.get_mut(&name) else {
                 return Step::refused(Refusal::Lock(LockRefusal::StaleToken {
                     name: name.to_string(),
                     token,
@@ -69,7 +69,7 @@ impl Shard {
                 }));
             }
             if lock.held.is_shared_by_one() {
-                return Step::Done(shard.promote(&name, token));
+                return Step::Done(locks.promote(kernel, &name, token));
             }
             if wait == Wait::Try {
                 return Step::refused(Refusal::Lock(LockRefusal::Unavailable {
@@ -83,7 +83,7 @@ impl Shard {
                 session,
                 serial,
                 token,
-                since: shard.wall,
+                since: kernel.wall(),
             });
             Step::Wait(Goal::Upgrade { name, token })
         })
@@ -91,10 +91,10 @@ impl Shard {
 
     /// Makes the only shared hold of a lock exclusive, under a new token: whoever saw the old one
     /// must not pass for the exclusive holder.
-    pub(super) fn promote(&mut self, name: &LockName, old: FencingToken) -> Reply {
+    pub(super) fn promote(&mut self, kernel: &Kernel, name: &LockName, old: FencingToken) -> Reply {
         let token = self.last_token.next();
-        let lock = self.locks.get_mut(name);
-        let Some(hold) = lock.and_then(|lock| lock.held.promote(token, self.wall)) else {
+        let lock = self.table.get_mut(name);
+        let Some(hold) = lock.and_then(|lock| lock.held.promote(token, kernel.wall())) else {
             return Reply::Refused(Refusal::Lock(LockRefusal::StaleToken {
                 name: name.to_string(),
                 token: old,
@@ -105,7 +105,7 @@ impl Shard {
             holdings.insert((name.clone(), hold.owner.clone()), token);
         }
         let (mode, holds) = (Mode::Exclusive, hold.granted);
-        self.note(ChangeKind::Converted, name, token);
+        self.note(kernel, ChangeKind::Converted, name, token);
         let name = name.clone();
         Reply::Lock(LockReply::Granted(vec![Grant {
             name,
@@ -117,13 +117,18 @@ impl Shard {
 
     pub(super) fn downgrade(
         &mut self,
+        kernel: &mut Kernel,
         request: RequestId,
         name: LockName,
         token: FencingToken,
     ) -> Outcome {
         let fingerprint = fingerprint(Kind::Downgrade, &[&name, &token]);
-        self.once(request, fingerprint, Wait::Try, |shard| {
-            match shard.granted_hold(request.session, &name, token) {
+        self.once(
+            kernel,
+            request,
+            fingerprint,
+            Wait::Try,
+            |locks, kernel| match locks.granted_hold(request.session, &name, token) {
                 Err(refusal) => Step::refused(refusal),
                 Ok((_, mode @ (Mode::Shared | Mode::Permits { .. } | Mode::Meet { .. }))) => {
                     Step::refused(Refusal::Lock(LockRefusal::WrongMode {
@@ -135,14 +140,14 @@ impl Shard {
                     if let Some(refusal) = held_again(hold, &name) {
                         return Step::refused(refusal);
                     }
-                    if let Some(lock) = shard.locks.get_mut(&name) {
+                    if let Some(lock) = locks.table.get_mut(&name) {
                         lock.held.demote();
                     }
-                    shard.note(ChangeKind::Converted, &name, token);
-                    shard.changed.push_back(name);
+                    locks.note(kernel, ChangeKind::Converted, &name, token);
+                    locks.changed.push_back(name);
                     Step::Done(Reply::Lock(LockReply::Downgraded { token }))
                 }
-            }
-        })
+            },
+        )
     }
 }

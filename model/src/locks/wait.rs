@@ -5,7 +5,7 @@
 //! hold nothing else cannot wait for each other in a circle.
 
 use crate::{
-    id::{FencingToken, LockName, Owner, ShardTime, Timestamp, WaitEpoch},
+    id::{FencingToken, LockName, Owner, Serial, SessionId, ShardTime, Timestamp, WaitEpoch},
     locks::{
         command::{LockSpec, MAX_LOCKS_PER_ACQUIRE},
         lock::Arrival,
@@ -14,11 +14,12 @@ use crate::{
     value::Value,
 };
 
+/// Whose wait it is, and of which of its requests.
+pub(crate) type WaitKey = (SessionId, Serial);
+
 /// A request that waits.
 #[derive(Clone, Debug)]
 pub(crate) struct WaitingRequest {
-    /// Of the operation's content.
-    pub(crate) fingerprint: u64,
     /// When to give up.
     pub(crate) deadline: Option<ShardTime>,
     /// Since when it waits in the present lock.

@@ -1,44 +1,36 @@
-//! A shard's state as bytes.
+//! The locks of a shard as bytes.
 //!
 //! Invariants: only what cannot be derived is written, each fact once: the queues, the indexes and
-//! what waiting acquisitions have taken are rebuilt from the sessions and the holds. A state that is
-//! restored keeps every invariant of [`Shard`], or it is refused.
+//! what waiting acquisitions have taken are rebuilt from the waits and the holds. A state that is
+//! restored keeps every invariant of [`Locks`], or it is refused.
 
 mod records;
 
 use std::collections::BTreeMap;
 
-use super::Shard;
+use super::{
+    Locks,
+    deadlock::{Deadlock, MAX_REMEMBERED},
+    lock::{Held, Hold, Lock, Upgrader, Waiter},
+    mode::Mode,
+    wait::{Goal, WaitingRequest},
+};
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, check_bounds, put_count},
     id::{FencingToken, LockName, Serial, SessionId},
-    locks::{
-        deadlock::{Deadlock, MAX_REMEMBERED},
-        lock::{Held, Hold, Lock, Upgrader, Waiter},
-        mode::Mode,
-    },
-    session::{Goal, Holdings, Presence, WaitingRequest},
+    kernel::{Kernel, LAST_COUNT},
 };
 
-/// No counter gets as far: at a million steps a second this takes 146,000 years. What claims to be
-/// beyond was not written by a shard, and could not count on without giving a value twice.
-const LAST_COUNT: u64 = u64::MAX >> 2;
-
-impl Encode for Shard {
+impl Encode for Locks {
     fn encode_into(&self, out: &mut Vec<u8>) {
-        self.id.encode_into(out);
-        self.now.encode_into(out);
-        self.last_touch.encode_into(out);
-        self.floors.encode_into(out);
         self.last_token.encode_into(out);
         self.last_wait.encode_into(out);
         self.revision.encode_into(out);
         self.deadlock_count.encode_into(out);
         let deadlocks: Vec<_> = self.deadlocks.iter().cloned().collect();
         deadlocks.encode_into(out);
-        self.sessions.encode_into(out);
         // A lock that is waited for is also held; a barrier is only waited for.
-        let held = || self.locks.iter().filter(|(_, lock)| !lock.held.is_free());
+        let held = || self.table.iter().filter(|(_, lock)| !lock.held.is_free());
         put_count(out, held().count());
         for (name, lock) in held() {
             name.encode_into(out);
@@ -50,59 +42,7 @@ impl Encode for Shard {
                 hold.encode_into(out);
             }
         }
-    }
-}
-
-impl Decode for Shard {
-    fn decode_from(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut shard = Self::new(Decode::decode_from(input)?);
-        shard.now = Decode::decode_from(input)?;
-        shard.last_touch = Decode::decode_from(input)?;
-        check_bounds("last touch", shard.last_touch.0, 0, LAST_COUNT)?;
-        shard.floors = Decode::decode_from(input)?;
-        shard.last_token = Decode::decode_from(input)?;
-        check_bounds("last token", shard.last_token.0, 0, LAST_COUNT)?;
-        shard.last_wait = Decode::decode_from(input)?;
-        check_bounds("last wait", shard.last_wait.0, 0, LAST_COUNT)?;
-        shard.revision = Decode::decode_from(input)?;
-        check_bounds("revision", shard.revision.0, 0, LAST_COUNT)?;
-        shard.deadlock_count = Decode::decode_from(input)?;
-        let deadlocks: Vec<Deadlock> =
-            bounded_list(input, "number of deadlocks", 0, MAX_REMEMBERED)?;
-        shard.deadlocks = deadlocks.into();
-        shard.sessions = Decode::decode_from(input)?;
-        for (session, presence) in &shard.sessions {
-            match presence {
-                Presence::Open(_) => {
-                    shard.holdings.insert(*session, Holdings::new());
-                }
-                Presence::Ended { until, .. } => {
-                    shard.tombstones.insert((*until, *session));
-                }
-                Presence::Ending { home, .. } => {
-                    let shards = home.touched.iter();
-                    shard
-                        .releases
-                        .extend(shards.map(|touched| (*touched, *session)));
-                }
-            }
-        }
-        let locks: BTreeMap<LockName, Holds> = Decode::decode_from(input)?;
-        for (name, Holds { mode, holds }) in locks {
-            for (token, hold) in holds {
-                shard.restore_hold(&name, mode, token, hold)?;
-            }
-        }
-        for (session, serial, wait) in shard.waits() {
-            shard.restore_wait(session, serial, wait)?;
-        }
-        let is_unused = |lock: &Lock| lock.held.iter().any(|(_, hold)| hold.is_unused());
-        if shard.locks.values().any(is_unused) {
-            return Err(DecodeError::Inconsistent {
-                what: "a hold that nobody has",
-            });
-        }
-        Ok(shard)
+        self.waits.encode_into(out);
     }
 }
 
@@ -129,28 +69,48 @@ impl Decode for Holds {
     }
 }
 
-impl Shard {
-    /// What there is now of all that is written, apart from the shard: its encoding is that of
-    /// the shard at this moment. Takes the same time however large the shard is; the next change of
-    /// a session or a lock copies that one.
-    pub(crate) fn point(&mut self) -> Self {
-        Self {
-            now: self.now,
-            last_touch: self.last_touch,
-            floors: self.floors.clone(),
-            last_token: self.last_token,
-            last_wait: self.last_wait,
-            revision: self.revision,
-            deadlock_count: self.deadlock_count,
-            deadlocks: self.deadlocks.clone(),
-            sessions: self.sessions.freeze(),
-            locks: self.locks.freeze(),
-            ..Self::new(self.id)
+impl Locks {
+    /// Reads the locks of sessions that were read before.
+    pub(crate) fn decode_from(
+        kernel: &Kernel,
+        input: &mut Reader<'_>,
+    ) -> Result<Self, DecodeError> {
+        let mut locks = Self::new();
+        locks.last_token = Decode::decode_from(input)?;
+        check_bounds("last token", locks.last_token.0, 0, LAST_COUNT)?;
+        locks.last_wait = Decode::decode_from(input)?;
+        check_bounds("last wait", locks.last_wait.0, 0, LAST_COUNT)?;
+        locks.revision = Decode::decode_from(input)?;
+        check_bounds("revision", locks.revision.0, 0, LAST_COUNT)?;
+        locks.deadlock_count = Decode::decode_from(input)?;
+        let deadlocks: Vec<Deadlock> =
+            bounded_list(input, "number of deadlocks", 0, MAX_REMEMBERED)?;
+        locks.deadlocks = deadlocks.into();
+        let table: BTreeMap<LockName, Holds> = Decode::decode_from(input)?;
+        for (name, Holds { mode, holds }) in table {
+            for (token, hold) in holds {
+                locks.restore_hold(kernel, &name, mode, token, hold)?;
+            }
         }
+        locks.waits = Decode::decode_from(input)?;
+        // A copy: what is rebuilt from them lies beside them.
+        let waits = locks.waits.iter();
+        let waits: Vec<_> = waits.map(|(key, wait)| (*key, wait.clone())).collect();
+        for ((session, serial), wait) in waits {
+            locks.restore_wait(kernel, session, serial, wait)?;
+        }
+        let is_unused = |lock: &Lock| lock.held.iter().any(|(_, hold)| hold.is_unused());
+        if locks.table.values().any(is_unused) {
+            return Err(DecodeError::Inconsistent {
+                what: "a hold that nobody has",
+            });
+        }
+        Ok(locks)
     }
 
     fn restore_hold(
         &mut self,
+        kernel: &Kernel,
         name: &LockName,
         mode: Mode,
         token: FencingToken,
@@ -161,18 +121,19 @@ impl Shard {
                 what: "a token that was never given",
             });
         }
-        let Some(holdings) = self.holdings.get_mut(&hold.session) else {
+        if !kernel.is_open(hold.session) {
             return Err(DecodeError::Inconsistent {
                 what: "a hold of no open session",
             });
-        };
+        }
+        let holdings = self.holdings.entry(hold.session).or_default();
         let key = (name.clone(), hold.owner.clone());
         if holdings.insert(key, token).is_some() {
             return Err(DecodeError::Inconsistent {
                 what: "two holds of one owner",
             });
         }
-        let lock = self.locks.get_or_default(name);
+        let lock = self.table.get_or_default(name);
         let mode = match mode {
             Mode::Permits { of, .. } => Mode::Permits {
                 count: hold.permits,
@@ -189,24 +150,9 @@ impl Shard {
         }
     }
 
-    /// A copy of all waits: what is rebuilt from them lies in the same shard.
-    fn waits(&self) -> Vec<(SessionId, Serial, WaitingRequest)> {
-        let members = self
-            .sessions
-            .iter()
-            .filter_map(|(session, presence)| match presence {
-                Presence::Open(member) => Some((session, member)),
-                Presence::Ending { .. } | Presence::Ended { .. } => None,
-            });
-        let waits = members.flat_map(|(session, member)| {
-            let waits = member.requests.waits.iter();
-            waits.map(|(serial, wait)| (*session, *serial, wait.clone()))
-        });
-        waits.collect()
-    }
-
     fn restore_wait(
         &mut self,
+        kernel: &Kernel,
         session: SessionId,
         serial: Serial,
         wait: WaitingRequest,
@@ -221,6 +167,11 @@ impl Shard {
             goal,
             ..
         } = wait;
+        if !kernel.is_pending(session, serial) {
+            return Err(DecodeError::Inconsistent {
+                what: "a wait of no pending request",
+            });
+        }
         check_bounds("number of a wait", epoch.0, 0, self.last_wait.0)?;
         if self.waiting.insert(epoch, (session, serial)).is_some() {
             return Err(DecodeError::Inconsistent {
@@ -248,9 +199,9 @@ impl Shard {
                     });
                 };
                 if matches!(spec.mode, Mode::Meet { .. }) {
-                    self.locks.get_or_default(&spec.name);
+                    self.table.get_or_default(&spec.name);
                 }
-                let Some(lock) = self.locks.get_mut(&spec.name) else {
+                let Some(lock) = self.table.get_mut(&spec.name) else {
                     return Err(NOT_HELD);
                 };
                 if lock.usage().is_some_and(|usage| usage != spec.mode.usage()) {
@@ -275,7 +226,7 @@ impl Shard {
                 }
             }
             Goal::Upgrade { name, token } => {
-                let Some(lock) = self.locks.get_mut(&name) else {
+                let Some(lock) = self.table.get_mut(&name) else {
                     return Err(NOT_HELD);
                 };
                 let is_own = is_upgradable(lock, session, token);

@@ -4,11 +4,14 @@
 //! be granted, and no lock that nobody holds or waits for. The work is bounded by the waits that
 //! it ends or moves on to a later lock in name order.
 
-use super::{Shard, Step, acquire::Turn};
+use super::{Locks, Step, acquire::Turn};
 use crate::{
     id::{LockName, Serial, SessionId},
-    locks::lock::{Upgrader, Waiter},
-    session::{Goal, WaitingRequest},
+    kernel::Kernel,
+    locks::{
+        lock::{Upgrader, Waiter},
+        wait::{Goal, WaitingRequest},
+    },
 };
 
 /// Who goes next.
@@ -17,9 +20,9 @@ enum Next {
     Head(Waiter),
 }
 
-impl Shard {
+impl Locks {
     /// Grants all that can be granted in the locks that were changed.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self, kernel: &mut Kernel) {
         while let Some(name) = self.changed.pop_front() {
             while let Some(next) = self.next_in_turn(&name) {
                 match next {
@@ -29,25 +32,25 @@ impl Shard {
                         token,
                         ..
                     }) => {
-                        if let Some(wait) = self.take_wait(session, serial) {
-                            let reply = self.promote(&name, token);
-                            self.complete(session, serial, wait.fingerprint, reply);
+                        if self.take_wait(session, serial).is_some() {
+                            let reply = self.promote(kernel, &name, token);
+                            kernel.complete(session, serial, reply);
                         }
                     }
                     Next::Head(Waiter {
                         session, serial, ..
-                    }) => self.go_on(session, serial),
+                    }) => self.go_on(kernel, session, serial),
                 }
             }
-            if self.locks.get(&name).is_some_and(|lock| lock.is_idle()) {
-                self.locks.remove(&name);
+            if self.table.get(&name).is_some_and(|lock| lock.is_idle()) {
+                self.table.remove(&name);
             }
         }
     }
 
     /// Takes the one who may go next out of the lock.
     fn next_in_turn(&mut self, name: &LockName) -> Option<Next> {
-        let lock = self.locks.get(name)?;
+        let lock = self.table.get(name)?;
         if lock.upgrader.is_some() && !lock.held.is_shared_by_one() {
             return None;
         }
@@ -62,7 +65,7 @@ impl Shard {
             }
             None => (None, false),
         };
-        let lock = self.locks.get_mut(name)?;
+        let lock = self.table.get_mut(name)?;
         if let Some(upgrader) = lock.upgrader.take() {
             return Some(Next::Upgrade(upgrader));
         }
@@ -73,26 +76,21 @@ impl Shard {
     }
 
     /// Lets an acquisition that was at the head of a queue take that lock, and go on.
-    fn go_on(&mut self, session: SessionId, serial: Serial) {
+    fn go_on(&mut self, kernel: &mut Kernel, session: SessionId, serial: Serial) {
         let Some(wait) = self.take_wait(session, serial) else {
             return;
         };
-        let WaitingRequest {
-            fingerprint,
-            deadline,
-            goal,
-            ..
-        } = wait;
+        let WaitingRequest { deadline, goal, .. } = wait;
         let Goal::Acquire { acquisition, .. } = goal else {
             return;
         };
         let owner = acquisition.owner.clone();
-        match self.advance(session, serial, acquisition, Turn::Head) {
+        match self.advance(kernel, session, serial, acquisition, Turn::Head) {
             Step::Done(reply) => {
-                self.complete(session, serial, fingerprint, reply);
-                self.break_cycles_of_grant(session, &owner);
+                kernel.complete(session, serial, reply);
+                self.break_cycles_of_grant(kernel, session, &owner);
             }
-            Step::Wait(goal) => self.put_wait(session, serial, fingerprint, deadline, goal),
+            Step::Wait(goal) => self.put_wait(kernel, session, serial, deadline, goal),
         }
     }
 }

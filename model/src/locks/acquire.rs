@@ -6,25 +6,23 @@
 use std::collections::btree_map::Entry;
 
 use super::{
-    Shard, Step,
-    request::{Kind, fingerprint},
+    Holdings, Locks, Step,
+    once::{Kind, fingerprint},
 };
 use crate::{
     id::{FencingToken, LockName, Owner, Serial, SessionId},
-    locks::reply::LockRefusal,
-    locks::reply::LockReply,
+    kernel::Kernel,
     locks::{
         change::ChangeKind,
         command::LockSpec,
         lock::{Hold, Lock, MAX_HOLDS, MAX_WAITERS, ReentryError, Waiter},
         mode::Mode,
-        reply::Grant,
+        reply::{Grant, LockRefusal, LockReply},
+        wait::{Acquisition, Goal},
     },
-    machine::Outcome,
+    outcome::Outcome,
     reply::{Refusal, Reply},
     request::{RequestId, Wait},
-    session::SessionRefusal,
-    session::{Acquisition, Goal},
     value::Value,
 };
 
@@ -80,41 +78,43 @@ fn other_usage(lock: &Lock, name: &LockName, mode: Mode) -> Option<Refusal> {
     Some(Refusal::Lock(LockRefusal::OtherUsage { name, present }))
 }
 
-impl Shard {
+impl Locks {
     pub(super) fn acquire(
         &mut self,
+        kernel: &mut Kernel,
         request: RequestId,
         owner: Owner,
-        locks: Vec<LockSpec>,
+        specs: Vec<LockSpec>,
         wait: Wait,
         value: Value,
     ) -> Outcome {
-        let fingerprint = fingerprint(Kind::Acquire, &[&owner, &locks, &wait, &value]);
+        let fingerprint = fingerprint(Kind::Acquire, &[&owner, &specs, &wait, &value]);
         let RequestId {
             session, serial, ..
         } = request;
         // Whoever names no owner is one of its own: the next unnamed acquisition waits for it.
         let owner = owner.or_of(serial);
-        self.once(request, fingerprint, wait, |shard| {
-            let Some(acquisition) = Acquisition::new(owner, locks, value) else {
+        self.once(kernel, request, fingerprint, wait, |locks, kernel| {
+            let Some(acquisition) = Acquisition::new(owner, specs, value) else {
                 let what = "an acquisition takes 1 to 64 locks of distinct names, or one barrier"
                     .to_owned();
                 return Step::refused(Refusal::Malformed { what });
             };
             if wait == Wait::Try
-                && let Some(refusal) = shard.obstacle(session, &acquisition)
+                && let Some(refusal) = locks.obstacle(session, &acquisition)
             {
                 return Step::refused(refusal);
             }
-            shard.advance(session, serial, acquisition, Turn::Arriving)
+            locks.advance(kernel, session, serial, acquisition, Turn::Arriving)
         })
     }
 
     /// Why not all locks can be taken at once.
     fn obstacle(&self, session: SessionId, acquisition: &Acquisition) -> Option<Refusal> {
-        let holdings = self.holdings.get(&session)?;
+        let none = Holdings::new();
+        let holdings = self.holdings.get(&session).unwrap_or(&none);
         acquisition.in_order().find_map(|LockSpec { name, mode }| {
-            let Some(lock) = self.locks.get(name) else {
+            let Some(lock) = self.table.get(name) else {
                 return waits_alone(*mode).then(|| unavailable(name));
             };
             if let Some(refusal) = other_usage(lock, name, *mode) {
@@ -137,20 +137,21 @@ impl Shard {
     /// Takes one lock after another, until all are taken, one is not free, or one is refused.
     pub(super) fn advance(
         &mut self,
+        kernel: &mut Kernel,
         session: SessionId,
         serial: Serial,
         mut acquisition: Acquisition,
         mut turn: Turn,
     ) -> Step {
         while let Some(spec) = acquisition.next() {
-            let present = self.locks.get(&spec.name);
+            let present = self.table.get(&spec.name);
             let refusal = present.and_then(|lock| other_usage(lock, &spec.name, spec.mode));
             if let (None, Mode::Meet { parties }) = (&refusal, spec.mode) {
-                return self.meet(session, serial, acquisition, parties);
+                return self.meet(kernel, session, serial, acquisition, parties);
             }
             let taking = match refusal {
                 Some(refusal) => Taking::Refused(refusal),
-                None => self.take(session, &acquisition, spec, turn),
+                None => self.take(kernel, session, &acquisition, spec, turn),
             };
             let refusal = match taking {
                 Taking::Taken => {
@@ -166,10 +167,10 @@ impl Shard {
                         serial,
                         owner: acquisition.owner.clone(),
                         mode: *mode,
-                        since: self.wall,
+                        since: kernel.wall(),
                     };
                     match self
-                        .locks
+                        .table
                         .get_mut(name)
                         .and_then(|lock| lock.enqueue(waiter))
                     {
@@ -189,7 +190,7 @@ impl Shard {
                     }
                 }
             };
-            self.give_back(session, &acquisition);
+            self.give_back(kernel, session, &acquisition);
             return Step::refused(refusal);
         }
         Step::Done(self.hand_over(session, &acquisition))
@@ -198,6 +199,7 @@ impl Shard {
     /// Takes one lock for an acquisition under way.
     fn take(
         &mut self,
+        kernel: &Kernel,
         session: SessionId,
         acquisition: &Acquisition,
         spec: &LockSpec,
@@ -205,11 +207,9 @@ impl Shard {
     ) -> Taking {
         let LockSpec { name, mode } = spec;
         let Acquisition { owner, value, .. } = acquisition;
-        let Some(holdings) = self.holdings.get_mut(&session) else {
-            return Taking::Refused(Refusal::Session(SessionRefusal::NotAttached { session }));
-        };
+        let holdings = self.holdings.entry(session).or_default();
         match holdings.entry((name.clone(), owner.clone())) {
-            Entry::Occupied(own) => match self.locks.get_mut(name) {
+            Entry::Occupied(own) => match self.table.get_mut(name) {
                 Some(lock) => match lock.reenter(*own.get(), *mode) {
                     Ok(()) => Taking::Taken,
                     Err(error) => Taking::Refused(error.of(name)),
@@ -217,7 +217,7 @@ impl Shard {
                 None => Taking::Blocked,
             },
             Entry::Vacant(slot) => {
-                let lock = self.locks.get_or_default(name);
+                let lock = self.table.get_or_default(name);
                 let is_free = match turn {
                     Turn::Arriving => lock.is_open_to(*mode),
                     Turn::Head => lock.held.admits(*mode),
@@ -227,7 +227,7 @@ impl Shard {
                 let hold = Hold {
                     session,
                     owner,
-                    since: self.wall,
+                    since: kernel.wall(),
                     granted: 0,
                     pending: 1,
                     permits: match mode {
@@ -239,7 +239,7 @@ impl Shard {
                 if is_free && lock.held.add(*mode, token, hold) {
                     self.last_token = token;
                     slot.insert(token);
-                    self.note(ChangeKind::Acquired, name, token);
+                    self.note(kernel, ChangeKind::Acquired, name, token);
                     Taking::Taken
                 } else {
                     Taking::Blocked
@@ -275,7 +275,12 @@ impl Shard {
     }
 
     /// Undoes what an acquisition has taken.
-    pub(super) fn give_back(&mut self, session: SessionId, acquisition: &Acquisition) {
+    pub(super) fn give_back(
+        &mut self,
+        kernel: &Kernel,
+        session: SessionId,
+        acquisition: &Acquisition,
+    ) {
         for LockSpec { name, .. } in acquisition.taken() {
             let Some((lock, token)) = self.own_hold(session, &acquisition.owner, name) else {
                 continue;
@@ -283,7 +288,7 @@ impl Shard {
             if let Some(hold) = lock.held.get_mut(token) {
                 hold.pending = hold.pending.saturating_sub(1);
             }
-            self.drop_if_unused(name, token);
+            self.drop_if_unused(kernel, name, token);
         }
     }
 
@@ -296,6 +301,6 @@ impl Shard {
     ) -> Option<(&mut Lock, FencingToken)> {
         let holdings = self.holdings.get(&session)?;
         let token = holdings.get(&(name.clone(), owner.clone()))?;
-        Some((self.locks.get_mut(name)?, *token))
+        Some((self.table.get_mut(name)?, *token))
     }
 }

@@ -8,64 +8,50 @@
 //! Invariant: every token that is given afterwards is greater than all that the earlier cluster gave,
 //! those after its last known moment included, up to [`TOKEN_GAP`] of them.
 
-use super::Shard;
+use super::{LAST_START, Locks};
 use crate::{
-    id::{FencingToken, Millis},
+    id::FencingToken,
+    kernel::Kernel,
     locks::reply::LockRefusal,
     reply::{Refusal, Reply},
-    session::Presence,
 };
 
 /// By how much the tokens are raised, for those that were given later than what is known: at 100,000
 /// grants a second, in one shard, those of 127 days.
 pub const TOKEN_GAP: u64 = 1 << 40;
-/// The greatest token that a shard may be told to begin above: up to it every JSON reader counts
-/// exactly. It leaves room for 8,000 gaps, and far more tokens above it than any shard will give.
-pub const LAST_START: u64 = 1 << 53;
 
-impl Shard {
+impl Locks {
     /// The greatest token that was ever given.
-    #[must_use]
-    pub const fn last_token(&self) -> FencingToken {
+    pub(crate) const fn last_token(&self) -> FencingToken {
         self.last_token
     }
 
     /// Where a cluster that comes after this shard has to begin: every token must be greater. None
     /// if there are no such tokens left.
-    #[must_use]
-    pub fn tokens_of_successor(&self) -> Option<FencingToken> {
+    pub(crate) fn tokens_of_successor(&self) -> Option<FencingToken> {
         let above = self.last_token.0.checked_add(TOKEN_GAP)?;
         (above <= LAST_START).then_some(FencingToken(above))
     }
 
-    /// The longest TTL of the open sessions whose home this is: for how long after their last
-    /// contact clients may still believe in their locks.
-    #[must_use]
-    pub fn longest_ttl(&self) -> Option<Millis> {
-        self.home_sessions().map(|session| session.ttl).max()
-    }
-
-    /// The shard that goes on after this one, without sessions and locks.
-    #[must_use]
-    pub fn successor(&self, above: FencingToken) -> Self {
+    /// Those of the shard that goes on after this one: none are held.
+    pub(crate) fn successor(&self, above: FencingToken) -> Self {
         Self {
             last_token: above.max(self.last_token),
-            ..Self::new(self.id)
+            ..Self::new()
         }
     }
 
     /// Whether it may begin above this token: it does already, or nobody has used it yet.
-    #[must_use]
-    pub fn may_begin_above(&self, token: FencingToken) -> bool {
-        let ended = |presence: &Presence| matches!(presence, Presence::Ended { .. });
-        let unused = self.last_token == FencingToken(0) && self.sessions.values().all(ended);
+    pub(crate) fn may_begin_above(&self, kernel: &Kernel, token: FencingToken) -> bool {
+        let unused = self.last_token == FencingToken(0) && kernel.is_unused();
         self.last_token >= token || unused
     }
 
     /// Repeating it changes nothing.
-    pub(super) fn raise_tokens(&mut self, above: FencingToken) -> Reply {
-        if !self.may_begin_above(above) {
-            return Reply::Refused(Refusal::Lock(LockRefusal::NotEmpty { shard: self.id }));
+    pub(super) fn raise_tokens(&mut self, kernel: &Kernel, above: FencingToken) -> Reply {
+        if !self.may_begin_above(kernel, above) {
+            let shard = kernel.id();
+            return Reply::Refused(Refusal::Lock(LockRefusal::NotEmpty { shard }));
         }
         self.last_token = self.last_token.max(above);
         Reply::Done

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Blocked, Edge, MAX_ASKED};
 use crate::{
     id::{Party, SessionId, ShardId},
-    locks::query::LockAnswer,
-    locks::query::LockQuery,
+    locks::{
+        deadlock::{Blocked, Edge, MAX_ASKED},
+        query::{LockAnswer, LockQuery},
+    },
     query::{Answer, Query},
-    session::SessionAnswer,
-    session::SessionQuery,
+    session::{SessionAnswer, SessionQuery},
 };
 
 /// A question, and whom to ask.

@@ -4,54 +4,65 @@
 //! begins, or where a party that waits elsewhere too is granted what others stand in line for: it is
 //! enough to look from there. A wait that is aborted is exactly the one that was meant.
 
-use super::Shard;
+use super::Locks;
 use crate::{
     id::{Owner, Party, Serial, SessionId, ShardTime, WaitEpoch},
-    locks::reply::LockRefusal,
+    kernel::Kernel,
     locks::{
         deadlock::{
             self, Blocked, Deadlock, Edge, Holds, MAX_HOLDERS, MAX_REMEMBERED, Waits, Walk, words,
         },
         lock::{Hold, Lock},
         mode::Usage,
+        reply::LockRefusal,
+        wait::{Goal, WaitingRequest},
     },
     reply::{Refusal, Reply},
-    session::{Goal, Member, WaitingRequest},
 };
 
-impl Shard {
+impl Locks {
     /// Breaks all circles that a new wait has closed.
-    pub(super) fn break_cycles_of_wait(&mut self, session: SessionId, serial: Serial) {
+    pub(super) fn break_cycles_of_wait(
+        &mut self,
+        kernel: &mut Kernel,
+        session: SessionId,
+        serial: Serial,
+    ) {
         if let Some(party) = self.party_of(session, serial) {
-            self.break_cycles(&party);
+            self.break_cycles(kernel, &party);
         }
     }
 
     /// Breaks all circles that a grant has closed.
-    pub(super) fn break_cycles_of_grant(&mut self, session: SessionId, owner: &Owner) {
-        let waits = self.member(session).map(|member| &member.requests.waits);
-        if waits.is_some_and(|waits| !waits.is_empty()) {
+    pub(super) fn break_cycles_of_grant(
+        &mut self,
+        kernel: &mut Kernel,
+        session: SessionId,
+        owner: &Owner,
+    ) {
+        if self.waits_of(session).next().is_some() {
             let owner = owner.clone();
-            self.break_cycles(&Party { session, owner });
+            self.break_cycles(kernel, &Party { session, owner });
         }
     }
 
-    fn break_cycles(&mut self, party: &Party) {
+    fn break_cycles(&mut self, kernel: &mut Kernel, party: &Party) {
         if !self.is_waited_for(party) {
             return;
         }
         // Each turn ends a wait.
-        while let Some(cycle) = self.local_cycle(party) {
+        while let Some(cycle) = self.local_cycle(kernel, party) {
             let Some(Waits { party, serial, .. }) = deadlock::victim(&cycle) else {
                 return;
             };
             let (victim, serial) = (party.session, *serial);
-            self.abort(victim, serial, cycle);
+            self.abort(kernel, victim, serial, cycle);
         }
     }
 
     pub(super) fn abort_wait(
         &mut self,
+        kernel: &mut Kernel,
         session: SessionId,
         serial: Serial,
         epoch: WaitEpoch,
@@ -60,45 +71,44 @@ impl Shard {
         if self.waiting.get(&epoch) != Some(&(session, serial)) {
             return Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait));
         }
-        self.abort(session, serial, cycle);
+        self.abort(kernel, session, serial, cycle);
         Reply::Done
     }
 
-    fn abort(&mut self, session: SessionId, serial: Serial, cycle: Vec<Edge>) {
+    fn abort(&mut self, kernel: &mut Kernel, session: SessionId, serial: Serial, cycle: Vec<Edge>) {
         let Some(victim) = self.party_of(session, serial) else {
             return;
         };
-        let Some(withdrawn) = self.withdraw(session, serial) else {
+        let Some(name) = self.withdraw(kernel, session, serial) else {
             return;
         };
         let refusal = Refusal::Lock(LockRefusal::Deadlock {
-            name: withdrawn.name.to_string(),
+            name: name.to_string(),
             cycle: words(&cycle),
         });
-        self.complete(
-            session,
-            serial,
-            withdrawn.fingerprint,
-            Reply::Refused(refusal),
-        );
+        kernel.complete(session, serial, Reply::Refused(refusal));
         self.deadlock_count = self.deadlock_count.saturating_add(1);
         if self.deadlocks.len() >= MAX_REMEMBERED {
             self.deadlocks.pop_front();
         }
         self.deadlocks.push_back(Deadlock {
-            at: self.wall,
+            at: kernel.wall(),
             victim,
-            name: withdrawn.name,
+            name,
             cycle,
         });
     }
 
     /// A circle through a party, all of whose waits are in this shard.
-    fn local_cycle(&self, party: &Party) -> Option<Vec<Edge>> {
+    fn local_cycle(&self, kernel: &Kernel, party: &Party) -> Option<Vec<Edge>> {
         let mut walk = Walk::new([party.clone()]);
         while !walk.frontier().is_empty() {
             let frontier = walk.frontier().clone();
-            walk.learn(frontier.iter().flat_map(|party| self.blocked(party)));
+            walk.learn(
+                frontier
+                    .iter()
+                    .flat_map(|party| self.blocked(kernel, party)),
+            );
         }
         walk.cycle()
     }
@@ -109,37 +119,33 @@ impl Shard {
             return false;
         };
         let own = holdings.keys().filter(|(_, owner)| *owner == party.owner);
-        let mut locks = own.filter_map(|(name, _)| self.locks.get(name));
+        let mut locks = own.filter_map(|(name, _)| self.table.get(name));
         locks.any(|lock| lock.queued() > 0 || lock.upgrader.is_some())
     }
 
     /// What a party waits for here, and for whom.
-    pub(super) fn blocked(&self, party: &Party) -> Vec<Blocked> {
-        let Some(member) = self.member(party.session) else {
-            return Vec::new();
-        };
-        let waits = member.requests.waits.iter();
-        waits
+    pub(super) fn blocked(&self, kernel: &Kernel, party: &Party) -> Vec<Blocked> {
+        self.waits_of(party.session)
             .filter(|(_, wait)| self.owner_of(wait) == Some(&party.owner))
-            .filter_map(|(serial, wait)| self.blocked_by(member, party, *serial, wait))
+            .filter_map(|((_, serial), wait)| self.blocked_by(kernel, party, *serial, wait))
             .collect()
     }
 
     fn blocked_by(
         &self,
-        member: &Member,
+        kernel: &Kernel,
         party: &Party,
         serial: Serial,
         wait: &WaitingRequest,
     ) -> Option<Blocked> {
         let name = wait.goal.lock()?;
-        let lock = self.locks.get(name)?;
-        let (priority, opened) = member.role.rank();
+        let lock = self.table.get(name)?;
+        let (priority, opened) = kernel.rank(party.session)?;
         let wait = Waits {
             party: party.clone(),
             priority,
             opened,
-            shard: self.id,
+            shard: kernel.id(),
             serial,
             epoch: wait.epoch,
             name: name.clone(),
@@ -155,7 +161,7 @@ impl Shard {
     pub(super) fn stands(&self, edge: &Edge) -> bool {
         let Edge { wait, holder } = edge;
         let is_there = self.waiting.get(&wait.epoch) == Some(&(wait.party.session, wait.serial));
-        let held = self.locks.get(&wait.name).and_then(|lock| {
+        let held = self.table.get(&wait.name).and_then(|lock| {
             lock.held
                 .get(holder.token)
                 .filter(|hold| hold.party() == holder.party)
@@ -168,7 +174,7 @@ impl Shard {
 
     /// The holders of the locks in which waits have begun after `after` and until `until`, and the
     /// last of these waits: where a walk begins. At most `limit` waits are looked at.
-    pub fn suspects(
+    pub(crate) fn suspects(
         &self,
         after: WaitEpoch,
         until: ShardTime,
@@ -186,19 +192,18 @@ impl Shard {
             last = *epoch;
             names.extend(wait.goal.lock());
         }
-        let locks = names.into_iter().filter_map(|name| self.locks.get(name));
+        let locks = names.into_iter().filter_map(|name| self.table.get(name));
         let parties = locks.flat_map(|lock| holders(lock).take(MAX_HOLDERS));
         (parties.map(|holder| holder.party).collect(), last)
     }
 
     /// True if somebody waits for something that can be part of a circle.
-    #[must_use]
-    pub fn has_waits(&self) -> bool {
+    pub(crate) fn has_waits(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     fn wait(&self, session: SessionId, serial: Serial) -> Option<&WaitingRequest> {
-        self.member(session)?.requests.waits.get(&serial)
+        self.waits.get(&(session, serial))
     }
 
     fn party_of(&self, session: SessionId, serial: Serial) -> Option<Party> {
@@ -211,7 +216,7 @@ impl Shard {
         match &wait.goal {
             Goal::Acquire { acquisition, .. } => Some(&acquisition.owner),
             Goal::Upgrade { name, token } => {
-                let hold: &Hold = self.locks.get(name)?.held.get(*token)?;
+                let hold: &Hold = self.table.get(name)?.held.get(*token)?;
                 Some(&hold.owner)
             }
         }

@@ -3,50 +3,53 @@
 //! Invariant: a request that is withdrawn keeps nothing of what it had taken; an upgrader keeps its
 //! shared hold. Nothing is granted to a request that is withdrawn by the same command.
 
-use super::Shard;
+use super::Locks;
 use crate::{
     id::{LockName, Serial, SessionId},
-    locks::reply::LockRefusal,
+    kernel::Kernel,
+    locks::{reply::LockRefusal, wait::Goal},
     reply::{Refusal, Reply},
-    session::Goal,
 };
 
-/// A wait that is over.
-pub(super) struct Withdrawn {
-    pub(super) fingerprint: u64,
-    /// The lock it waited for.
-    pub(super) name: LockName,
-}
-
-impl Shard {
-    pub(super) fn cancel_wait(&mut self, session: SessionId, serial: Serial) -> Reply {
-        let Some(Withdrawn { fingerprint, name }) = self.withdraw(session, serial) else {
+impl Locks {
+    pub(super) fn cancel_wait(
+        &mut self,
+        kernel: &mut Kernel,
+        session: SessionId,
+        serial: Serial,
+    ) -> Reply {
+        let Some(name) = self.withdraw(kernel, session, serial) else {
             return Reply::Refused(Refusal::Lock(LockRefusal::NoSuchWait));
         };
         let refusal = Refusal::Lock(LockRefusal::WaitCancelled {
             name: name.to_string(),
         });
-        self.complete(session, serial, fingerprint, Reply::Refused(refusal));
+        kernel.complete(session, serial, Reply::Refused(refusal));
         Reply::Done
     }
 
-    pub(super) fn expire_waits(&mut self) -> Reply {
+    pub(super) fn expire_waits(&mut self, kernel: &mut Kernel) {
         while let Some(&(deadline, session, serial)) = self.deadlines.first()
-            && deadline <= self.now
+            && deadline <= kernel.now()
         {
             self.deadlines.pop_first();
-            if let Some(Withdrawn { fingerprint, name }) = self.withdraw(session, serial) {
+            if let Some(name) = self.withdraw(kernel, session, serial) {
                 let refusal = Refusal::Lock(LockRefusal::WaitTimedOut {
                     name: name.to_string(),
                 });
-                self.complete(session, serial, fingerprint, Reply::Refused(refusal));
+                kernel.complete(session, serial, Reply::Refused(refusal));
             }
         }
-        Reply::Done
     }
 
-    /// Takes a waiting request out of its queue, and gives back what it had taken.
-    pub(super) fn withdraw(&mut self, session: SessionId, serial: Serial) -> Option<Withdrawn> {
+    /// Takes a waiting request out of its queue, and gives back what it had taken: the lock that it
+    /// waited for.
+    pub(super) fn withdraw(
+        &mut self,
+        kernel: &Kernel,
+        session: SessionId,
+        serial: Serial,
+    ) -> Option<LockName> {
         let wait = self.take_wait(session, serial)?;
         let name = match wait.goal {
             Goal::Acquire {
@@ -54,23 +57,20 @@ impl Shard {
                 arrival,
             } => {
                 let name = acquisition.next()?.name.clone();
-                if let Some(lock) = self.locks.get_mut(&name) {
+                if let Some(lock) = self.table.get_mut(&name) {
                     lock.dequeue(arrival);
                 }
-                self.give_back(session, &acquisition);
+                self.give_back(kernel, session, &acquisition);
                 name
             }
             Goal::Upgrade { name, .. } => {
-                if let Some(lock) = self.locks.get_mut(&name) {
+                if let Some(lock) = self.table.get_mut(&name) {
                     lock.upgrader = None;
                 }
                 name
             }
         };
         self.changed.push_back(name.clone());
-        Some(Withdrawn {
-            fingerprint: wait.fingerprint,
-            name,
-        })
+        Some(name)
     }
 }

@@ -13,11 +13,12 @@
 //! answer that stays out only makes the chase see less. It ends: a walk has so many levels, and each
 //! circle has the walk forget a wait.
 
-use super::{
-    Edge, Waits, Walk,
-    question::{Question, blocked, is_confirmed, to_confirm, to_homes, to_shards},
-    victim,
-};
+mod question;
+
+pub use question::Question;
+use question::{blocked, is_confirmed, to_confirm, to_homes, to_shards};
+
+use super::deadlock::{Edge, Waits, Walk, victim};
 use crate::{
     command::Command,
     id::{Party, SessionId, ShardId},

@@ -5,20 +5,20 @@
 
 use std::collections::BTreeSet;
 
-use super::Shard;
+use super::{
+    Kernel, MAX_TOMBSTONES, TOMBSTONE_LIFE,
+    presence::{Home, Member, Presence, Role},
+};
 use crate::{
-    id::{Millis, Priority, Serial, SessionEpoch, SessionId, ShardId, ShardTime, TouchNumber},
-    machine::Effect,
+    id::{Millis, Priority, SessionEpoch, SessionId, ShardId, ShardTime, TouchNumber},
+    outcome::Effect,
     reply::{Refusal, Reply},
-    session::SessionRefusal,
-    session::SessionReply,
     session::{
-        EndReason, Holdings, Home, Labels, MAX_SESSION_TTL, MAX_TOMBSTONES, MIN_SESSION_TTL,
-        Member, Presence, Role, TOMBSTONE_LIFE, Touch,
+        EndReason, Labels, MAX_SESSION_TTL, MIN_SESSION_TTL, SessionRefusal, SessionReply, Touch,
     },
 };
 
-impl Shard {
+impl Kernel {
     pub(super) fn open_session(
         &mut self,
         session: SessionId,
@@ -247,7 +247,6 @@ impl Shard {
 
     /// From now on the session may act here.
     fn admit(&mut self, session: SessionId, role: Role) {
-        self.holdings.insert(session, Holdings::new());
         self.sessions
             .insert(session, Presence::Open(Member::new(role)));
     }
@@ -310,29 +309,21 @@ impl Shard {
         Ok(home)
     }
 
-    /// Drops the waits of an open session, gives back its holds, and removes it.
+    /// Removes an open session, and answers what it waits for. Its services have let go of it already.
     fn leave(&mut self, session: SessionId, reason: EndReason) -> Option<Role> {
-        let waits = &self.member(session)?.requests.waits;
-        let serials: Vec<Serial> = waits.keys().copied().collect();
-        for serial in serials {
-            if self.withdraw(session, serial).is_some() {
-                let reply = Reply::Refused(Refusal::Session(SessionRefusal::SessionEnded {
-                    session,
-                    reason,
-                }));
-                self.effects.push(Effect::Complete {
-                    session,
-                    serial,
-                    reply,
-                });
-            }
-        }
+        let Some(Presence::Open(_)) = self.sessions.get(&session) else {
+            return None;
+        };
         let Some(Presence::Open(member)) = self.sessions.remove(&session) else {
             return None;
         };
-        for ((name, _), token) in self.holdings.remove(&session).unwrap_or_default() {
-            self.remove_hold(&name, token);
-            self.changed.push_back(name);
+        for serial in member.requests.pending.keys() {
+            let refusal = SessionRefusal::SessionEnded { session, reason };
+            self.effects.push(Effect::Complete {
+                session,
+                serial: *serial,
+                reply: refusal.into(),
+            });
         }
         Some(member.role)
     }

@@ -6,41 +6,40 @@
 //! undone it is never granted, though it may come later than its undoing.
 
 use super::{
-    Shard, Step,
-    request::{Kind, fingerprint},
+    Locks, Step,
+    once::{Kind, fingerprint},
 };
 use crate::{
     id::{FencingToken, LockName, Owner, Serial, SessionId},
-    locks::reply::LockRefusal,
-    locks::reply::LockReply,
+    kernel::{Abandoned, Kernel, MAX_IN_FLIGHT},
     locks::{
         command::GiveBack,
         lock::{Hold, Upgrader},
         mode::Mode,
-        reply::Grant,
+        reply::{Grant, LockRefusal, LockReply},
     },
-    machine::Outcome,
+    outcome::Outcome,
     reply::{Refusal, Reply},
     request::{RequestId, Wait},
     session::SessionRefusal,
-    session::{Abandoned, MAX_IN_FLIGHT},
 };
 
-impl Shard {
+impl Locks {
     pub(super) fn release(
         &mut self,
+        kernel: &mut Kernel,
         request: RequestId,
         name: LockName,
         token: FencingToken,
     ) -> Outcome {
         let fingerprint = fingerprint(Kind::Release, &[&name, &token]);
-        self.once(request, fingerprint, Wait::Try, |shard| {
-            Step::Done(match shard.granted_hold(request.session, &name, token) {
+        self.once(kernel, request, fingerprint, Wait::Try, |locks, kernel| {
+            Step::Done(match locks.granted_hold(request.session, &name, token) {
                 Ok((hold, _)) => {
                     hold.granted = hold.granted.saturating_sub(1);
                     let holds = hold.granted;
                     if holds == 0 {
-                        shard.lost(&name, token);
+                        locks.lost(kernel, &name, token);
                     }
                     Reply::Lock(LockReply::Released { holds })
                 }
@@ -51,26 +50,28 @@ impl Shard {
 
     pub(super) fn undo_acquire(
         &mut self,
+        kernel: &mut Kernel,
         session: SessionId,
         serial: Serial,
         grants: &[GiveBack],
         refusal: Refusal,
     ) -> Reply {
-        let Some(member) = self.member_mut(session) else {
-            return self.absent(session);
+        let abandoned = match kernel.abandon(session, serial, refusal.clone()) {
+            Ok(abandoned) => abandoned,
+            Err(absent) => return absent,
         };
-        match member.requests.abandon(serial, refusal.clone()) {
+        match abandoned {
             Abandoned::Over => {}
             Abandoned::Unknown if !serial.is_ephemeral() => {}
             Abandoned::Waiting => {
-                if let Some(withdrawn) = self.withdraw(session, serial) {
+                if let Some(_) = self.withdraw(kernel, session, serial) {
                     let reply = Reply::Refused(refusal);
-                    self.complete(session, serial, withdrawn.fingerprint, reply);
+                    kernel.complete(session, serial, reply);
                 }
             }
             Abandoned::Unknown => {
                 for GiveBack { name, token } in grants {
-                    self.give_one_back(session, name, *token);
+                    self.give_one_back(kernel, session, name, *token);
                 }
                 // Of a node's serial no answer is kept, but its unnamed owner says what it has.
                 let unnamed = Owner::default().or_of(serial);
@@ -80,12 +81,17 @@ impl Shard {
                     .map(|((name, _), token)| (name.clone(), *token))
                     .collect();
                 for (name, token) in own {
-                    self.give_one_back(session, &name, token);
+                    self.give_one_back(kernel, session, &name, token);
                 }
             }
-            Abandoned::Granted(grants) => {
+            Abandoned::Answered(reply) => {
+                let Reply::Lock(LockReply::Granted(grants)) = reply else {
+                    return Reply::Done;
+                };
+                let grants = std::mem::take(grants);
+                *reply = Reply::Refused(refusal);
                 for Grant { name, token, .. } in &grants {
-                    self.give_one_back(session, name, *token);
+                    self.give_one_back(kernel, session, name, *token);
                 }
             }
             Abandoned::NoRoom => {
@@ -97,11 +103,17 @@ impl Shard {
     }
 
     /// Gives back what was granted once; nothing if the token is stale.
-    fn give_one_back(&mut self, session: SessionId, name: &LockName, token: FencingToken) {
+    fn give_one_back(
+        &mut self,
+        kernel: &mut Kernel,
+        session: SessionId,
+        name: &LockName,
+        token: FencingToken,
+    ) {
         if let Ok((hold, _)) = self.granted_hold(session, name, token) {
             hold.granted = hold.granted.saturating_sub(1);
             if hold.granted == 0 {
-                self.lost(name, token);
+                self.lost(kernel, name, token);
             }
         }
     }
@@ -113,7 +125,7 @@ impl Shard {
         name: &LockName,
         token: FencingToken,
     ) -> Result<(&mut Hold, Mode), Refusal> {
-        let found = self.locks.get_mut(name).and_then(|lock| {
+        let found = self.table.get_mut(name).and_then(|lock| {
             let mode = lock.held.mode_of(lock.held.get(token)?)?;
             let hold = lock.held.get_mut(token)?;
             (hold.session == session && hold.granted > 0).then_some((hold, mode))
@@ -127,8 +139,8 @@ impl Shard {
     }
 
     /// What follows when a client has given back all that it was granted of a hold.
-    fn lost(&mut self, name: &LockName, token: FencingToken) {
-        let lock = self.locks.get_mut(name);
+    fn lost(&mut self, kernel: &mut Kernel, name: &LockName, token: FencingToken) {
+        let lock = self.table.get_mut(name);
         if let Some(lock) = lock
             && let Some(upgrader) = lock.upgrader.take_if(|upgrader| upgrader.token == token)
         {
@@ -136,26 +148,26 @@ impl Shard {
                 session, serial, ..
             } = upgrader;
             self.changed.push_back(name.clone());
-            if let Some(wait) = self.take_wait(session, serial) {
+            if self.take_wait(session, serial).is_some() {
                 let refusal = Refusal::Lock(LockRefusal::StaleToken {
                     name: name.to_string(),
                     token,
                 });
-                self.complete(session, serial, wait.fingerprint, Reply::Refused(refusal));
+                kernel.complete(session, serial, Reply::Refused(refusal));
             }
         }
-        self.drop_if_unused(name, token);
+        self.drop_if_unused(kernel, name, token);
     }
 
     /// Removes a hold that nothing keeps any more.
-    pub(super) fn drop_if_unused(&mut self, name: &LockName, token: FencingToken) {
-        let Some(lock) = self.locks.get(name) else {
+    pub(super) fn drop_if_unused(&mut self, kernel: &Kernel, name: &LockName, token: FencingToken) {
+        let Some(lock) = self.table.get(name) else {
             return;
         };
         if !lock.held.get(token).is_some_and(Hold::is_unused) {
             return;
         }
-        if let Some(hold) = self.remove_hold(name, token)
+        if let Some(hold) = self.remove_hold(kernel, name, token)
             && let Some(holdings) = self.holdings.get_mut(&hold.session)
         {
             holdings.remove(&(name.clone(), hold.owner));

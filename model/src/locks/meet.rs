@@ -4,18 +4,17 @@
 //! under one token, which is greater than that of the time before. Whoever leaves before (by
 //! time-out, cancellation or the end of its session) has not come; nobody else is disturbed.
 
-use super::{Shard, Step};
+use super::{Locks, Step};
 use crate::{
     id::{FencingToken, LockName, Serial, SessionId},
-    locks::reply::LockRefusal,
-    locks::reply::LockReply,
+    kernel::Kernel,
     locks::{
         lock::{Lock, MAX_WAITERS, Waiter},
         mode::Mode,
-        reply::Grant,
+        reply::{Grant, LockRefusal, LockReply},
+        wait::{Acquisition, Goal},
     },
     reply::{Refusal, Reply},
-    session::{Acquisition, Goal},
 };
 
 impl Lock {
@@ -25,10 +24,11 @@ impl Lock {
     }
 }
 
-impl Shard {
+impl Locks {
     /// Comes to a barrier.
     pub(super) fn meet(
         &mut self,
+        kernel: &mut Kernel,
         session: SessionId,
         serial: Serial,
         acquisition: Acquisition,
@@ -39,16 +39,16 @@ impl Shard {
         };
         let name = spec.name.clone();
         let mode = Mode::Meet { parties };
-        let lock = self.locks.get_or_default(&name);
+        let lock = self.table.get_or_default(&name);
         if lock.is_met_by_one_more(parties) {
-            return Step::Done(self.pass(&name, mode));
+            return Step::Done(self.pass(kernel, &name, mode));
         }
         let waiter = Waiter {
             session,
             serial,
             owner: acquisition.owner.clone(),
             mode,
-            since: self.wall,
+            since: kernel.wall(),
         };
         match lock.enqueue(waiter) {
             Some(arrival) => Step::Wait(Goal::Acquire {
@@ -63,7 +63,7 @@ impl Shard {
     }
 
     /// Lets all pass who have come, and gives the answer for the last.
-    fn pass(&mut self, name: &LockName, mode: Mode) -> Reply {
+    fn pass(&mut self, kernel: &mut Kernel, name: &LockName, mode: Mode) -> Reply {
         let token: FencingToken = self.last_token.next();
         self.last_token = token;
         let passed = Reply::Lock(LockReply::Granted(vec![Grant {
@@ -72,12 +72,12 @@ impl Shard {
             token,
             holds: 0,
         }]));
-        while let Some(waiter) = self.locks.get_mut(name).and_then(Lock::pop) {
+        while let Some(waiter) = self.table.get_mut(name).and_then(Lock::pop) {
             let Waiter {
                 session, serial, ..
             } = waiter;
-            if let Some(wait) = self.take_wait(session, serial) {
-                self.complete(session, serial, wait.fingerprint, passed.clone());
+            if self.take_wait(session, serial).is_some() {
+                kernel.complete(session, serial, passed.clone());
             }
         }
         self.changed.push_back(name.clone());

@@ -15,7 +15,7 @@ use crate::{
 
 /// Most ranges that are kept of a session: between two of them lies a request without an answer, of
 /// which a client has no more under way than are kept here.
-pub const MAX_ACKED_RANGES: usize = super::MAX_IN_FLIGHT;
+pub const MAX_ACKED_RANGES: usize = super::requests::MAX_IN_FLIGHT;
 
 /// The serials whose answers a client has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
