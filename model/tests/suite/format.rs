@@ -513,7 +513,7 @@ fn the_format_of_later_commands_is_pinned() {
         "0402050100000000000000020000016c030176"
     );
     let modes = [
-        (Mode::Permits { count: 2, of: 300 }, "0402ac02"),
+        (Mode::Permits { count: 2, of: 300 }, "0302ac02"),
         (Mode::Meet { parties: 3 }, "0403"),
     ];
     for (mode, pinned) in modes {
