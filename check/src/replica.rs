@@ -45,7 +45,7 @@ impl Replica {
             limit: MAX_PAGE,
         });
         let locks = if let Answer::Lock(LockAnswer::Locks(locks)) = machine.query(&all) {
-            locks
+            locks.rows
         } else {
             Vec::new()
         };

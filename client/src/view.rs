@@ -31,8 +31,10 @@ pub struct LockInfo {
     pub name: String,
     /// The shard that keeps it.
     pub shard: ShardId,
-    /// Who holds it.
+    /// Who holds it, by token; at most 100.
     pub holders: Vec<Holder>,
+    /// How many hold it.
+    pub holder_count: u32,
     /// Who waits, from the head of the queue; at most 100.
     pub waiters: Vec<Waiter>,
     /// How many wait.
@@ -108,6 +110,7 @@ impl From<wire::LockInfo> for LockInfo {
             name: lock.name,
             shard: ShardId(lock.shard),
             holders: lock.holders.into_iter().map(Into::into).collect(),
+            holder_count: lock.holder_count,
             waiters: lock.waiters.into_iter().map(Into::into).collect(),
             waiter_count: lock.waiter_count,
         }

@@ -42,7 +42,7 @@ pub(crate) async fn list(
                     first
                         .map_or("-".to_owned(), |holder| show_age(holder.since))
                         .into(),
-                    sessions(first, lock.holders.len()).into(),
+                    sessions(first, lock.holder_count as usize).into(),
                 ]);
             }
             output.write(&table.render(output.has_colour()))?;
@@ -88,6 +88,7 @@ fn in_words(lock: &LockInfo, colour: bool) -> String {
         }
         text += "\n";
         text += &table.render(colour);
+        text += &more(lock.holder_count, lock.holders.len());
     }
     if !lock.waiters.is_empty() {
         let mut table = Table::new(["WAITING", "OWNER", "MODE", "PLACE", "FOR"]);
@@ -107,11 +108,17 @@ fn in_words(lock: &LockInfo, colour: bool) -> String {
         text += "\n";
         text += &table.render(colour);
     }
-    let listed = u32::try_from(lock.waiters.len()).unwrap_or(u32::MAX);
-    if lock.waiter_count > listed {
-        text += &format!("and {} more\n", lock.waiter_count - listed);
-    }
+    text += &more(lock.waiter_count, lock.waiters.len());
     text
+}
+
+/// Says how many there are beside those listed.
+fn more(count: u32, listed: usize) -> String {
+    let listed = u32::try_from(listed).unwrap_or(u32::MAX);
+    match count.saturating_sub(listed) {
+        0 => String::new(),
+        more => format!("and {more} more\n"),
+    }
 }
 
 /// Tells whether a token is that of a present holder; the exit code.

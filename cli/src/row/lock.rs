@@ -21,6 +21,7 @@ pub(crate) struct Lock {
     pub(crate) name: String,
     pub(crate) shard: u32,
     pub(crate) holders: Vec<LockHolder>,
+    pub(crate) holder_count: u32,
     pub(crate) waiters: Vec<LockWaiter>,
     pub(crate) waiter_count: u32,
 }
@@ -130,6 +131,7 @@ impl From<&LockInfo> for Lock {
             name: lock.name.clone(),
             shard: lock.shard.0,
             holders: lock.holders.iter().map(Into::into).collect(),
+            holder_count: lock.holder_count,
             waiters: lock.waiters.iter().map(Into::into).collect(),
             waiter_count: lock.waiter_count,
         }

@@ -275,6 +275,7 @@ async fn locks_are_listed_and_shown() {
             "since_ms": 1_700_000_001_000_u64, "position": 1,
         }],
         "waiter_count": 1,
+        "holder_count": 1,
     });
     assert_eq!(json(&shown), want);
     assert_eq!(

@@ -107,6 +107,7 @@ impl Table {
         LockInfo {
             name: name.to_owned(),
             shard: self.history.shard_of(name),
+            holder_count: u32::try_from(self.holders(name).len()).unwrap_or(u32::MAX),
             holders: holders.collect(),
             waiter_count: u32::try_from(waiters.len()).unwrap_or(u32::MAX),
             waiters,

@@ -1,6 +1,6 @@
 //! What the sessions look like from outside.
 //!
-//! Invariant: a page has at most [`MAX_PAGE`] rows, whatever was asked for.
+//! Invariant: a list is a page ([`crate::page`]), whatever was asked for.
 
 use std::ops::Bound;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{SessionId, ShardId},
-    page::MAX_PAGE,
+    page::Page,
     session::{SessionAnswer, SessionQuery, SessionView},
 };
 
@@ -36,7 +36,7 @@ impl Kernel {
         open.collect()
     }
 
-    fn view_sessions(&self, after: Option<SessionId>, limit: u32) -> Vec<SessionView> {
+    fn view_sessions(&self, after: Option<SessionId>, limit: u32) -> Page<SessionView> {
         let first = after.map_or(Bound::Unbounded, Bound::Excluded);
         let homes = self
             .sessions
@@ -46,10 +46,8 @@ impl Kernel {
                 Presence::Ending { home, .. } => Some((session, home, true)),
                 Presence::Ended { .. } => None,
             });
-        homes
-            .take(limit.min(MAX_PAGE) as usize)
-            .map(|(session, home, ending)| view_session(*session, home, ending))
-            .collect()
+        let sessions = homes.map(|(session, home, ending)| view_session(*session, home, ending));
+        Page::of(sessions, limit)
     }
 }
 

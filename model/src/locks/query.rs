@@ -11,10 +11,12 @@ use crate::{
     id::{
         FencingToken, LockName, MAX_LOCK_NAME_BYTES, Owner, Party, Revision, SessionId, Timestamp,
     },
-    page::decode_limit,
+    page::{Page, decode_limit},
     value::Value,
 };
 
+/// Most holders listed for one lock; 65,536 of a semaphore would make an answer of 300 MiB.
+pub const MAX_LISTED_HOLDERS: usize = 100;
 /// Most waiters listed for one lock: the head of the queue is what one looks at.
 pub const MAX_LISTED_WAITERS: usize = 100;
 
@@ -66,7 +68,7 @@ pub enum LockAnswer {
     /// One lock; one that nobody holds or waits for has no holders and no waiters.
     Lock(LockView),
     /// A page of locks that are held or waited for, by name.
-    Locks(Vec<LockView>),
+    Locks(Page<LockView>),
     /// Whether the token is valid.
     Valid(bool),
     /// The waits.
@@ -89,8 +91,10 @@ pub enum LockAnswer {
 pub struct LockView {
     /// Its name.
     pub name: LockName,
-    /// Who holds it.
+    /// Who holds it, by token; at most [`MAX_LISTED_HOLDERS`].
     pub holders: Vec<HolderView>,
+    /// How many hold it.
+    pub holder_count: u32,
     /// Who waits, from the head; at most [`MAX_LISTED_WAITERS`].
     pub waiters: Vec<WaiterView>,
     /// How many wait.
@@ -211,6 +215,7 @@ tagged!(LockAnswer, "lock answer", {
 fields!(LockView {
     name,
     holders,
+    holder_count,
     waiters,
     waiter_count
 });

@@ -1,6 +1,7 @@
 //! Answering questions about locks.
 //!
-//! Invariant: a page has at most [`MAX_PAGE`] rows, whatever was asked for.
+//! Invariant: an answer is bounded, whatever was asked for: lists are pages ([`crate::page`]), and of a
+//! lock the first [`MAX_LISTED_HOLDERS`] holders and [`MAX_LISTED_WAITERS`] waiters are listed.
 
 use std::ops::Bound;
 
@@ -8,12 +9,15 @@ use super::{
     Locks,
     lock::Lock,
     mode::Mode,
-    query::{HolderView, LockAnswer, LockQuery, LockView, MAX_LISTED_WAITERS, WaiterView},
+    query::{
+        HolderView, LockAnswer, LockQuery, LockView, MAX_LISTED_HOLDERS, MAX_LISTED_WAITERS,
+        WaiterView,
+    },
 };
 use crate::{
     id::{FencingToken, LockName, SessionId},
     kernel::Kernel,
-    page::MAX_PAGE,
+    page::Page,
 };
 
 impl Locks {
@@ -54,21 +58,21 @@ impl Locks {
         hold.is_some_and(|hold| session.is_none_or(|session| session == hold.session))
     }
 
-    fn view_locks(&self, prefix: &str, after: Option<&LockName>, limit: u32) -> Vec<LockView> {
+    fn view_locks(&self, prefix: &str, after: Option<&LockName>, limit: u32) -> Page<LockView> {
         let first = match after {
             Some(after) if after.as_str() >= prefix => Bound::Excluded(after.clone()),
             Some(_) | None => match LockName::new(prefix) {
                 Ok(prefix) => Bound::Included(prefix),
                 Err(_) if prefix.is_empty() => Bound::Unbounded,
-                Err(_) => return Vec::new(),
+                Err(_) => return Page::of([], limit),
             },
         };
-        self.table
+        let locks = self
+            .table
             .range_from(first.as_ref())
             .take_while(|(name, _)| name.as_str().starts_with(prefix))
-            .take(limit.min(MAX_PAGE) as usize)
-            .map(|(name, lock)| self.view_lock(name, lock))
-            .collect()
+            .map(|(name, lock)| self.view_lock(name, lock));
+        Page::of(locks, limit)
     }
 
     fn view_lock(&self, name: &LockName, lock: &Lock) -> LockView {
@@ -104,7 +108,8 @@ impl Locks {
         let waiter_count = lock.queued() + usize::from(lock.upgrader.is_some());
         LockView {
             name: name.clone(),
-            holders: holders.collect(),
+            holders: holders.take(MAX_LISTED_HOLDERS).collect(),
+            holder_count: u32::try_from(lock.held.iter().count()).unwrap_or(u32::MAX),
             waiters: upgrader.chain(queue).take(MAX_LISTED_WAITERS).collect(),
             waiter_count: u32::try_from(waiter_count).unwrap_or(u32::MAX),
         }

@@ -6,7 +6,7 @@ use super::Labels;
 use crate::{
     codec::{Decode, DecodeError, Encode, Reader, bounded_list, fields, put, tagged},
     id::{Millis, Priority, SessionEpoch, SessionId, ShardId, Timestamp},
-    page::decode_limit,
+    page::{Page, decode_limit},
 };
 
 /// Most sessions that one question may ask for.
@@ -33,7 +33,7 @@ pub enum SessionQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionAnswer {
     /// A page of sessions, by id.
-    Sessions(Vec<SessionView>),
+    Sessions(Page<SessionView>),
     /// The shards of those sessions that are open, the home among them.
     Touched(Vec<(SessionId, Vec<ShardId>)>),
 }

@@ -16,6 +16,7 @@ use lockstep_model::{
         reply::Grant,
     },
     meta::{ClusterView, Lifecycle, NodeRecord, Placement, Settings},
+    page::Page,
     request::{AckedRanges, RequestId, SerialRange, Wait},
     session::{EndReason, Labels, SessionView, Touch},
 };
@@ -584,6 +585,7 @@ fn lock_view() -> impl Strategy<Value = LockView> {
     (name(), vec(holder, 0..4), vec(waiter, 0..4), any::<u32>()).prop_map(
         |(name, holders, waiters, waiter_count)| LockView {
             name,
+            holder_count: waiter_count / 2,
             holders,
             waiters,
             waiter_count,
@@ -605,6 +607,10 @@ fn session_view() -> impl Strategy<Value = SessionView> {
             ending,
         },
     )
+}
+
+fn page<T: std::fmt::Debug>(row: impl Strategy<Value = T>) -> impl Strategy<Value = Page<T>> {
+    (vec(row, 0..4), any::<bool>()).prop_map(|(rows, more)| Page { rows, more })
 }
 
 pub(crate) fn answer() -> impl Strategy<Value = Answer> {
@@ -630,9 +636,9 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
         );
     prop_oneof![
         lock_view().prop_map(|inner| Answer::Lock(LockAnswer::Lock(inner))),
-        vec(lock_view(), 0..4).prop_map(|inner| Answer::Lock(LockAnswer::Locks(inner))),
+        page(lock_view()).prop_map(|inner| Answer::Lock(LockAnswer::Locks(inner))),
         any::<bool>().prop_map(|inner| Answer::Lock(LockAnswer::Valid(inner))),
-        vec(session_view(), 0..4).prop_map(|inner| Answer::Session(SessionAnswer::Sessions(inner))),
+        page(session_view()).prop_map(|inner| Answer::Session(SessionAnswer::Sessions(inner))),
         option::of(cluster).prop_map(|inner| Answer::Meta(MetaAnswer::Cluster(inner))),
         Just(Answer::WrongShard),
         vec((session(), vec(shard(), 0..4)), 0..4)

@@ -590,6 +590,7 @@ impl Run {
         let Answer::Lock(LockAnswer::Locks(views)) = self.plain.query(&query) else {
             return Err(TestCaseError::fail("no answer"));
         };
+        let views = views.rows;
         prop_assert_eq!(&views, &self.naive.view());
         for view in &views {
             self.check_lock(view)?;

@@ -901,10 +901,12 @@ impl Naive {
             waiters.extend(lock.queue.iter().map(waiter));
             let mut holders: Vec<_> = lock.holds.iter().map(Hold::view).collect();
             holders.sort_by_key(|holder| holder.token);
+            let holder_count = holders.len() as u32;
             let waiter_count = waiters.len() as u32;
             LockView {
                 name: name.clone(),
                 holders,
+                holder_count,
                 waiters,
                 waiter_count,
             }

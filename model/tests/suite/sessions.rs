@@ -195,7 +195,7 @@ fn the_home_waits_for_the_touched_shards() {
     else {
         panic!("no sessions");
     };
-    assert_eq!((views[0].session, views[0].ending), (A, true));
+    assert_eq!((views.rows[0].session, views.rows[0].ending), (A, true));
     for shard in [OTHER, OTHER, ShardId(3)] {
         assert_eq!(
             world.reply(Command::Session(SessionCommand::ShardReleased {

@@ -362,6 +362,7 @@ pub fn lock_info(shard: u32, view: LockView) -> pb::LockInfo {
             })
             .collect(),
         waiter_count: view.waiter_count,
+        holder_count: view.holder_count,
     }
 }
 

@@ -7,7 +7,8 @@ use std::{cmp::Reverse, sync::Arc};
 use lockstep_model::{
     Answer, Command, LockAnswer, LockName, LockQuery, Priority, Query, Refusal, Reply,
     SessionAnswer, SessionCommand, SessionId, SessionQuery, SessionRefusal, SessionReply,
-    locks::deadlock::MAX_REMEMBERED, request::RequestId, session::EndReason,
+    locks::deadlock::MAX_REMEMBERED, locks::query::LockView, page::Page, request::RequestId,
+    session::EndReason,
 };
 use lockstep_proto::lock::v1::{self as pb, lock_service_server::LockService};
 use tokio_stream::wrappers::ReceiverStream;
@@ -145,22 +146,17 @@ impl LockService for LockServer {
             })?)),
         };
         let query = Query::Session(SessionQuery::Sessions { after, limit });
-        let mut sessions = Vec::new();
+        let mut pages = Vec::new();
         for answer in everywhere(&router, &query).await? {
             if let (_, Answer::Session(SessionAnswer::Sessions(page))) = answer {
-                sessions.extend(page);
+                pages.push(page);
             }
         }
-        sessions.sort_by_key(|session| session.session);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = sessions.len() > limit;
-        sessions.truncate(limit);
-        let next = sessions
-            .last()
-            .filter(|_| more)
-            .map(|session| session.session.to_string());
+        let page = Page::merge(pages, limit, |session| session.session);
+        let next = page.rows.last().filter(|_| page.more);
+        let next = next.map(|session| session.session.to_string());
         Ok(Response::new(pb::ListSessionsResponse {
-            sessions: sessions.into_iter().map(convert::session_info).collect(),
+            sessions: page.rows.into_iter().map(convert::session_info).collect(),
             next_page_token: next.unwrap_or_default(),
         }))
     }
@@ -367,24 +363,20 @@ impl LockService for LockServer {
             after,
             limit,
         });
-        let mut locks = Vec::new();
-        for (shard, answer) in everywhere(&router, &query).await? {
+        let mut pages = Vec::new();
+        for (_, answer) in everywhere(&router, &query).await? {
             if let Answer::Lock(LockAnswer::Locks(page)) = answer {
-                locks.extend(page.into_iter().map(|view| (shard, view)));
+                pages.push(page);
             }
         }
-        locks.sort_by(|(_, a), (_, b)| a.name.cmp(&b.name));
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = locks.len() > limit;
-        locks.truncate(limit);
-        let next = locks
-            .last()
-            .filter(|_| more)
-            .map(|(_, view)| view.name.as_str().to_owned());
+        let page = Page::merge(pages, limit, |view| view.name.clone());
+        let next = page.rows.last().filter(|_| page.more);
+        let next = next.map(|view| view.name.as_str().to_owned());
+        let shard_of = |view: &LockView| router.directory().shard_of_lock(&view.name);
+        let locks = page.rows.into_iter();
         Ok(Response::new(pb::ListLocksResponse {
             locks: locks
-                .into_iter()
-                .map(|(shard, view)| convert::lock_info(shard.0, view))
+                .map(|view| convert::lock_info(shard_of(&view).0, view))
                 .collect(),
             next_page_token: next.unwrap_or_default(),
         }))

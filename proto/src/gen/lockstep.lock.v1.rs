@@ -594,6 +594,7 @@ pub struct LockInfo {
     pub name: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub shard: u32,
+    /// At most 100, by token.
     #[prost(message, repeated, tag = "3")]
     pub holders: ::prost::alloc::vec::Vec<Holder>,
     /// At most 100, from the head of the queue.
@@ -601,6 +602,8 @@ pub struct LockInfo {
     pub waiters: ::prost::alloc::vec::Vec<Waiter>,
     #[prost(uint32, tag = "5")]
     pub waiter_count: u32,
+    #[prost(uint32, tag = "6")]
+    pub holder_count: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Holder {
