@@ -13,8 +13,8 @@ use std::{
 };
 
 use lockstep_model::{
-    Answer, Command, LockCommand, Machine, MetaAnswer, MetaQuery, Query, Reply, SessionCommand,
-    ShardId, ShardTime, session::EndReason,
+    Answer, Command, Machine, MetaAnswer, MetaQuery, Query, Reply, SessionCommand, ShardId,
+    ShardTime, session::EndReason,
 };
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver as _;
