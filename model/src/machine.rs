@@ -7,6 +7,10 @@
 use crate::{applied::Applied, command::Batch, id::ShardTime, meta::Meta, shard::Shard};
 
 /// The state machine of one replica.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a replica has one, in its place; a box would cost each access"
+)]
 #[derive(Clone, Debug)]
 pub enum Machine {
     /// Shard 0: nodes, placement, settings.

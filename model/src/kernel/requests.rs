@@ -5,7 +5,7 @@
 //! are remembered. After Raft's client sessions (Ongaro, "Consensus: Bridging Theory and
 //! Practice", 2014, section 6.3).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map::Entry};
 
 use super::acked::Acked;
 use crate::{
@@ -149,21 +149,16 @@ impl Requests {
             return Abandoned::Over;
         }
         let is_full = self.pending.len() + self.answers.len() >= MAX_IN_FLIGHT;
-        let refused = Reply::Refused(refusal);
-        if !self.answers.contains_key(&serial) {
-            if is_full {
-                return Abandoned::NoRoom;
+        match self.answers.entry(serial) {
+            Entry::Occupied(answered) => Abandoned::Answered(&mut answered.into_mut().reply),
+            Entry::Vacant(_) if is_full => Abandoned::NoRoom,
+            Entry::Vacant(place) => {
+                place.insert(Answered {
+                    fingerprint: None,
+                    reply: Reply::Refused(refusal),
+                });
+                Abandoned::Unknown
             }
-            let answered = Answered {
-                fingerprint: None,
-                reply: refused,
-            };
-            self.answers.insert(serial, answered);
-            return Abandoned::Unknown;
-        }
-        match self.answers.get_mut(&serial) {
-            Some(Answered { reply, .. }) => Abandoned::Answered(reply),
-            None => Abandoned::Over,
         }
     }
 

@@ -64,7 +64,7 @@ impl Locks {
             Abandoned::Over => {}
             Abandoned::Unknown if !serial.is_ephemeral() => {}
             Abandoned::Waiting => {
-                if let Some(_) = self.withdraw(kernel, session, serial) {
+                if self.withdraw(kernel, session, serial).is_some() {
                     let reply = Reply::Refused(refusal);
                     kernel.complete(session, serial, reply);
                 }
