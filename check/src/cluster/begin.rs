@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use lockstep_model::{
-    Command, LockCommand, NodeId, Outcome, Reply, SessionCommand, SessionId, SessionReply, ShardId,
-    ShardTime, Timestamp, session::DEFAULT_SESSION_TTL,
+    Command, NodeId, Outcome, Reply, SessionCommand, SessionId, SessionReply, ShardId, ShardTime,
+    Timestamp, session::DEFAULT_SESSION_TTL,
 };
 
 use super::{Cluster, Site};
