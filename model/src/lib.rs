@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod page;
 pub mod placement;
 pub mod query;
+pub mod queue;
 pub mod reply;
 pub mod request;
 pub mod ring;

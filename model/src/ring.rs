@@ -10,6 +10,12 @@
 //! | a point of a shard              | `0x01` | shard `u32`, number `u32` in 0..150           |
 //! | a lock's name                   | `0x02` | its UTF-8 bytes                               |
 //! | a session's id                  | `0x03` | id `u64`                                      |
+//! | a message's ordering key        | `0x04` | its UTF-8 bytes                               |
+//! | a point of a partition          | `0x05` | partition `u32`, number `u32` in 0..150       |
+//! | a producer's id                 | `0x06` | id `u64`                                      |
+//! | a message's id                  | `0x07` | its UTF-8 bytes                               |
+//! | a move of a message             | `0x08` | queue `u64`, partition `u32`, number `u64`    |
+//! | a queue's first shard           | `0x09` | queue `u64`                                   |
 //! | a point of a node (placement)   | `0x10` | node `u64`, number `u32` in 0..150            |
 //! | a shard's replicas (placement)  | `0x11` | shard `u32`                                   |
 //!
@@ -40,6 +46,12 @@ pub(crate) enum Kind {
     ShardPoint = 0x01,
     Lock = 0x02,
     Session = 0x03,
+    OrderingKey = 0x04,
+    PartitionPoint = 0x05,
+    Producer = 0x06,
+    MessageId = 0x07,
+    Move = 0x08,
+    Queue = 0x09,
     NodePoint = 0x10,
     Replicas = 0x11,
 }
