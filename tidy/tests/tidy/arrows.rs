@@ -39,7 +39,7 @@ const CRATES: &[Crate] = &[Crate {
         &["locks/command", "meta/command", "outcome"],
         &["command", "applied", "kernel"],
         // The services.
-        &["locks", "locks/chase", "meta"],
+        &["locks", "locks/chase", "meta", "queue"],
         // All together.
         &["shard"],
         &["machine"],
