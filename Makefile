@@ -30,7 +30,7 @@ NAME =
 # How long `make fuzz` goes on.
 SECONDS = 600
 # Short drills in `make e2e`: so many cycles each, and never longer than this many seconds.
-E2E_DRILLS := kill:5 partition:3 pause:3 clock:2 roll:2 scale:1 lose-disk:1 driver-kill:2 recover:1 restore:1 deadlock:2
+E2E_DRILLS := kill:5 partition:3 pause:3 clock:2 disk-full:2 roll:2 scale:1 lose-disk:1 driver-kill:2 recover:1 restore:1 deadlock:2
 E2E_LIMIT := 170
 
 # How many nodes `make compose-scale` leaves.

@@ -127,6 +127,9 @@ pub(crate) struct Node {
     /// Why not; absent if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) not_ready: Option<String>,
+    /// That its disk is nearly full; absent if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_low: Option<String>,
     pub(crate) shards_led: u32,
     pub(crate) shards_held: u32,
     pub(crate) shards_placed: u32,
@@ -216,6 +219,7 @@ impl From<&NodeStatus> for Node {
             reachable: node.reachable,
             ready: node.ready,
             not_ready: node.not_ready.clone(),
+            disk_low: node.disk_low.clone(),
             shards_led: node.shards_led,
             shards_held: node.shards_held,
             shards_placed: node.shards_placed,

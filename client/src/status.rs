@@ -69,6 +69,8 @@ pub struct NodeStatus {
     pub ready: bool,
     /// Why not, in its own words, if it is not and said so.
     pub not_ready: Option<String>,
+    /// That its disk is nearly full, in its own words, if it is: then it takes on nothing that grows.
+    pub disk_low: Option<String>,
     /// How many shards it leads.
     pub shards_led: u32,
     /// How many shards it has replicas of, as it says itself.
@@ -144,6 +146,7 @@ impl From<wire::NodeStatus> for NodeStatus {
             reachable: node.reachable,
             ready: node.ready,
             not_ready: Some(node.not_ready).filter(|why| !why.is_empty()),
+            disk_low: Some(node.disk_low).filter(|words| !words.is_empty()),
             shards_led: node.shards_led,
             shards_held: node.shards_held,
         }

@@ -14,6 +14,7 @@ mod ports;
 mod report;
 mod status;
 mod tools;
+mod volume;
 
 use std::{
     io::{self, Write},
@@ -30,7 +31,6 @@ use tokio::{
     time::timeout,
 };
 
-use self::node::Node;
 pub use self::{
     http::{HttpAnswer, get},
     members::SETTLE_LIMIT,
@@ -38,7 +38,9 @@ pub use self::{
     options::{ClusterOptions, Ports},
     ports::{NodeAddresses, PortBlock},
     status::Leadership,
+    volume::obstacle as volume_obstacle,
 };
+use self::{node::Node, volume::Volume};
 use crate::{link::Links, poll::until};
 
 /// How long a node may take from its start until it is ready: it starts in about a second; the
@@ -57,9 +59,11 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 pub struct Cluster {
     options: ClusterOptions,
     dir: PathBuf,
+    nodes: Vec<Node>,
+    /// One for each node, or none at all. Gone after the nodes, and before the directory.
+    volumes: Vec<Volume>,
     /// Removes `dir` in the end, where the harness has chosen it.
     temporary: Option<TempDir>,
-    nodes: Vec<Node>,
     links: Option<Links>,
     _ports: PortBlock,
     _turn: MutexGuard<'static, ()>,
@@ -110,6 +114,7 @@ impl Cluster {
             None
         };
         let mut nodes = Vec::with_capacity(options.nodes);
+        let mut volumes = Vec::new();
         for (at, addresses) in addresses.into_iter().enumerate() {
             let mut env = options::node_env(&options, at, &peers, addresses, links.as_ref());
             if options.own_clocks {
@@ -124,6 +129,9 @@ impl Cluster {
                 options.own_group,
                 options.descriptors,
             )?;
+            if let Some(mib) = options.volume_mib {
+                volumes.push(Volume::mount(node.data(), mib)?);
+            }
             nodes.push(node);
         }
         Ok(Self {
@@ -131,6 +139,7 @@ impl Cluster {
             dir,
             temporary,
             nodes,
+            volumes,
             links,
             _ports: ports,
             _turn: turn,
@@ -143,6 +152,27 @@ impl Cluster {
     /// If the file that says so cannot be written.
     pub fn set_clock(&self, at: usize, ahead: Duration) -> anyhow::Result<()> {
         clock::set(&self.dir, at, ahead)
+    }
+
+    /// Takes all that is free on a node's volume, if it has one of its own.
+    ///
+    /// # Errors
+    /// If it has none, or its file system fails.
+    pub fn fill(&self, at: usize) -> anyhow::Result<()> {
+        Ok(self.volume(at)?.fill()?)
+    }
+
+    /// Gives back what [`Cluster::fill`] has taken.
+    ///
+    /// # Errors
+    /// If nothing was taken.
+    pub fn relieve(&self, at: usize) -> anyhow::Result<()> {
+        Ok(self.volume(at)?.relieve()?)
+    }
+
+    fn volume(&self, at: usize) -> anyhow::Result<&Volume> {
+        let volume = self.volumes.get(at);
+        volume.with_context(|| format!("node-{} has no volume of its own", at + 1))
     }
 
     /// How many nodes there are, running or not. They are numbered from 0; node 0 is `node-1`.

@@ -6,6 +6,7 @@
 mod clock;
 mod deadlock;
 mod descriptors;
+mod disk_full;
 mod driver_kill;
 mod exercise;
 mod foreign;
@@ -27,6 +28,7 @@ pub use self::{
     clock::clock,
     deadlock::deadlock,
     descriptors::descriptors,
+    disk_full::disk_full,
     driver_kill::driver_kill,
     exercise::{Exercise, Going, SERVE_LIMIT},
     foreign::{ForeignOptions, load},

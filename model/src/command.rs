@@ -45,6 +45,20 @@ pub enum Command {
 }
 
 impl Command {
+    /// True if the state may need more room afterwards, because a client asked for something. A node whose
+    /// disk is nearly full refuses these. All that gives something back, ends something, or keeps alive
+    /// what is there goes on, or nothing would ever free the disk; and so does what is about nodes, because
+    /// another node may be the remedy.
+    #[must_use]
+    pub const fn grows(&self) -> bool {
+        match self {
+            Self::Session(command) => command.grows(),
+            Self::Lock(command) => command.grows(),
+            Self::Meta(command) => command.grows(),
+            Self::Expire => false,
+        }
+    }
+
     /// True if doing it twice is the same as doing it once.
     #[must_use]
     pub const fn repeatable(&self) -> bool {

@@ -28,6 +28,10 @@ const MIN_REPLACE_LOST_AFTER_SECONDS: u64 = 10;
 const MAX_REPLACE_LOST_AFTER_SECONDS: u64 = 604_800;
 /// Fastest that snapshots may be sent: as good as without a limit.
 const MAX_SNAPSHOT_MIB_PER_SECOND: u64 = 65_536;
+/// Least room for logs: a few of the largest batches for each of some shards.
+const MIN_LOG_BUDGET_MIB: u64 = 16;
+/// Most room for logs: a tebibyte, which takes hours to apply again.
+const MAX_LOG_BUDGET_MIB: u64 = 1 << 20;
 /// Most data shards: each costs memory and heartbeats on every node that holds it.
 const MAX_SHARDS: u32 = 1_024;
 
@@ -62,6 +66,8 @@ pub struct Config {
     pub timing: Timing,
     /// Log entries between two snapshots of a shard.
     pub snapshot_entries: u64,
+    /// Most bytes that the logs of all of its shards may have on disk; none: what is usual for the volume.
+    pub log_budget: Option<u64>,
     /// Most bytes of snapshots that this node sends in a second, to all peers together.
     pub snapshot_bytes_per_second: u64,
     /// A node that has not answered for so long is declared lost; none: only an operator does that.
@@ -212,6 +218,7 @@ impl Checker {
                 heartbeat: Duration::from_millis(raw.heartbeat_ms),
             },
             snapshot_entries: raw.snapshot_entries,
+            log_budget: Some(raw.log_budget_mib << 20).filter(|bytes| *bytes != 0),
             snapshot_bytes_per_second: raw.snapshot_mib_per_second << 20,
             replace_lost_after: Some(raw.replace_lost_after_seconds)
                 .filter(|seconds| *seconds != 0)
@@ -239,6 +246,14 @@ impl Checker {
             (raw.election_timeout_ms / 5).max(10),
         );
         self.bound("snapshot_entries", raw.snapshot_entries, 10, 10_000_000);
+        if raw.log_budget_mib != 0 {
+            self.bound(
+                "log_budget_mib",
+                raw.log_budget_mib,
+                MIN_LOG_BUDGET_MIB,
+                MAX_LOG_BUDGET_MIB,
+            );
+        }
         self.bound(
             "snapshot_mib_per_second",
             raw.snapshot_mib_per_second,

@@ -113,7 +113,7 @@ impl Custody {
                 // Why is noted.
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(%error, "a replica was not opened; it is tried again")
+                    tracing::error!(%error, "a replica was not opened; it is tried again");
                 }
             }
         }

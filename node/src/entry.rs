@@ -6,10 +6,6 @@ use std::sync::{Arc, OnceLock};
 
 use crate::{api::error::Fault, formation::Lobby, router::Router, status};
 
-/// What a node says whose storage has stopped.
-pub const STORAGE_STOPPED: &str =
-    "the storage has stopped after a failed write: see the log, and restart the node";
-
 /// The way in. Cheap to clone.
 #[derive(Clone)]
 pub struct Entry {
@@ -54,12 +50,13 @@ impl Entry {
     /// # Errors
     /// With what is missing.
     pub fn ready(&self) -> Result<(), status::NotReady> {
-        if self.lobby.storage_stopped() {
-            return Err(STORAGE_STOPPED.to_owned());
-        }
         match self.router.get() {
             Some(router) => status::ready(router),
-            None => Err(format!("waiting for {}", self.lobby.waiting_for())),
+            None => Err(self
+                .lobby
+                .storage()
+                .not_writing()
+                .unwrap_or_else(|| format!("waiting for {}", self.lobby.waiting_for()))),
         }
     }
 }

@@ -110,6 +110,7 @@ fn encode_error(error: &RequestError) -> pb::ExecuteError {
         RequestError::Unreachable { .. } => (Kind::NotLeader, 0),
         RequestError::UnknownOutcome => (Kind::UnknownOutcome, 0),
         RequestError::Busy => (Kind::Busy, 0),
+        RequestError::DiskLow => (Kind::DiskLow, 0),
         RequestError::NoSession => (Kind::NoSession, 0),
         RequestError::Malformed { .. } => (Kind::Malformed, 0),
     };

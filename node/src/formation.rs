@@ -93,10 +93,10 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    /// True once a write of this node's storage has failed.
+    /// What this node keeps on disk.
     #[must_use]
-    pub fn storage_stopped(&self) -> bool {
-        self.storage.has_stopped()
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Starts from what the data directory says.
@@ -163,6 +163,7 @@ impl Lobby {
                 .as_ref()
                 .is_some_and(|identity| identity.state == Founding::Active),
             removed: false,
+            disk_low: self.storage.space().problem().unwrap_or_default(),
         }
     }
 

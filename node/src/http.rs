@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     door::Acceptor,
-    entry::{Entry, STORAGE_STOPPED},
+    entry::Entry,
     metrics,
-    storage::Storage,
+    storage::{STORAGE_STOPPED, Storage},
 };
 
 #[derive(Clone)]
@@ -40,6 +40,27 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(measured))
         .with_state(Sources { entry, storage });
+    axum::serve(listener, routes)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// Serves while the storage cannot be opened, until cancelled: alive, and not ready for the reason given.
+///
+/// # Errors
+/// If the listener fails.
+pub async fn serve_waiting(
+    listener: Acceptor,
+    reason: String,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let not_ready = move || {
+        let words = format!("{reason}\n");
+        async move { (StatusCode::SERVICE_UNAVAILABLE, words) }
+    };
+    let routes = Routes::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(not_ready));
     axum::serve(listener, routes)
         .with_graceful_shutdown(stop.cancelled_owned())
         .await

@@ -49,6 +49,7 @@ struct Shard {
 }
 
 mod connections;
+mod disk;
 mod snapshots;
 
 pub use self::{connections::Connections, snapshots::Snapshots};
@@ -69,6 +70,7 @@ pub struct Metrics {
     pub snapshots: Snapshots,
     shards: Shards,
     storage: StorageGauges,
+    disk: disk::Disk,
 }
 
 /// Looked up when read, per shard.
@@ -138,6 +140,8 @@ impl Metrics {
         shards.register(&mut registry);
         let storage = StorageGauges::default();
         storage.register(&mut registry);
+        let disk = disk::Disk::default();
+        disk.register(&mut registry);
         Self {
             registry,
             calls,
@@ -149,6 +153,7 @@ impl Metrics {
             snapshots,
             shards,
             storage,
+            disk,
         }
     }
 
@@ -204,6 +209,7 @@ impl Metrics {
             self.replica_stopped(shard);
         }
         self.storage.look_up(storage);
+        self.disk.look_up(router, storage);
         let mut text = String::new();
         if text::encode(&mut text, &self.registry).is_err() {
             // Writing to a String cannot fail.

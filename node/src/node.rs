@@ -32,11 +32,12 @@ use crate::{
     recover::mark::Mark,
     request::Request,
     router::Router,
-    storage::Storage,
+    storage::{Storage, watch_space},
 };
 
 mod component;
 pub mod handover;
+mod opening;
 
 use component::{component, what_ended};
 
@@ -49,7 +50,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// If it cannot start, or fails while it runs.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let shares = door::descriptors::claim()?;
-    let storage = Arc::new(Storage::open(&config.data_dir)?);
+    let Some(storage) = opening::open(&config, shares.http, &stop).await? else {
+        return Ok(());
+    };
+    let storage = Arc::new(storage);
     let served = serve(&config, shares, Arc::clone(&storage), stop).await;
     storage.shutdown().await?;
     tracing::info!("stopped");
@@ -254,7 +258,7 @@ async fn start(
         Pace::new(config.snapshot_bytes_per_second),
         stop.clone(),
     ));
-    let router = Arc::new(Router::new(directory, peers));
+    let router = Arc::new(Router::new(directory, peers, Arc::clone(storage)));
     let custody = Custody::new(
         config.clone(),
         identity.clone(),
@@ -267,6 +271,8 @@ async fn start(
     custody.open_all().await;
     let mut components = JoinSet::new();
     components.spawn(component("the custody of replicas", custody.run()));
+    let watching = watch_space(storage.space(), stop.clone());
+    components.spawn(component("the watch over disk space", watching));
     let following = follow::follow(Arc::clone(&router), stop.clone());
     components.spawn(component("the follower of the tables", following));
     let chasing = chase::chase(Arc::clone(&router), stop.clone());

@@ -5,6 +5,7 @@
 
 pub mod append_stream;
 pub mod config;
+pub mod log_floor;
 pub mod network;
 pub mod responder;
 pub mod runtime;

@@ -30,13 +30,14 @@ use crate::{
     boot_time::BootTime,
     raft::types::{TypeConfig, Vote},
     request::{Request, RequestError, Response},
-    storage::{EffectSink, MachineStore},
+    storage::{EffectSink, Level, MachineStore, Space},
     watch::{history::History, pulse::Pulse},
 };
 
 pub mod clock;
 pub mod closed;
 pub mod eligibility;
+pub mod log_keeper;
 pub mod members;
 pub mod proposer;
 pub mod reaper;
@@ -46,6 +47,7 @@ pub mod waiters;
 
 use clock::{KeepAlive, SessionClock};
 use eligibility::Eligibility;
+use log_keeper::LogKeeper;
 use proposer::Proposer;
 use shard_clock::ShardClock;
 use waiters::Waiters;
@@ -81,6 +83,9 @@ pub struct Replica {
     pub pulse: Pulse,
     /// Whether it may take part in elections.
     pub eligibility: Eligibility,
+    /// Keeps its log within its bytes.
+    pub keeper: LogKeeper,
+    space: Arc<Space>,
     lease: Duration,
     /// The vote under which the lead was last handed over.
     surrendered: Mutex<Option<Vote>>,
@@ -94,7 +99,7 @@ impl Replica {
     pub fn new(
         shard: ShardId,
         raft: Group,
-        machine: Arc<RwLock<Machine>>,
+        storing: Storing,
         leading: &Leading,
         eligibility: Eligibility,
         lease: Duration,
@@ -103,7 +108,9 @@ impl Replica {
             shard,
             proposer: Proposer::start(shard, raft.clone(), leading),
             raft,
-            machine,
+            machine: storing.machine,
+            keeper: storing.keeper,
+            space: storing.space,
             time: Arc::clone(&leading.time),
             clock: Arc::clone(&leading.clock),
             waiters: Arc::clone(&leading.waiters),
@@ -212,6 +219,9 @@ impl Replica {
             return Err(self.not_leader());
         }
         match request {
+            Request::Command(command) if command.grows() && self.space.level() != Level::Ample => {
+                Err(RequestError::DiskLow)
+            }
             Request::Command(command) => self.proposer.propose(command).await.map(Response::Reply),
             Request::Query(query) => self.read(&query).await.map(Response::Answer),
             Request::KeepAlive(session) => self.keep_alive(session).await.map(Response::KeptAlive),
@@ -308,6 +318,16 @@ impl Drop for Revival<'_> {
     fn drop(&mut self) {
         self.clock.revived(self.session, self.done);
     }
+}
+
+/// What a replica has on disk and in memory.
+pub struct Storing {
+    /// The state that was applied so far.
+    pub machine: Arc<RwLock<Machine>>,
+    /// Keeps its log within its bytes.
+    pub keeper: LogKeeper,
+    /// The room on its node's volume.
+    pub space: Arc<Space>,
 }
 
 /// What applying leads to; made before the Raft group, because effects go there.

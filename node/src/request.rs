@@ -50,6 +50,9 @@ pub enum RequestError {
     /// Nothing was done: the shard's queue is full.
     #[error("the shard's queue is full")]
     Busy,
+    /// Nothing was done: the leader's disk is nearly full, and the request needs room.
+    #[error("the disk of the shard's leader is nearly full")]
+    DiskLow,
     /// Keep-alive: the session has ended, or never was.
     #[error("the session does not exist: it has ended, or was never opened; open another")]
     NoSession,

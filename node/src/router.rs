@@ -26,6 +26,7 @@ use crate::{
     replica::{Replica, Replicas, closed::Closed},
     request::{Request, RequestError, Response},
     shard_state,
+    storage::Storage,
 };
 
 /// How long a request looks for a leader before it is refused. Longer than an election, short
@@ -66,6 +67,14 @@ pub enum RouteError {
         /// Which.
         shard: ShardId,
     },
+    /// The leader's disk is nearly full, and the request needs room. Nothing was done.
+    #[error(
+        "the disk of the node that leads shard {shard} is nearly full, and it takes on nothing that needs more room: free some space on its volume or enlarge it, or release locks and close sessions, then try again"
+    )]
+    DiskLow {
+        /// Which.
+        shard: ShardId,
+    },
     /// Keep-alive of a session that is not there.
     #[error("the session does not exist: it has ended, or was never opened; open another")]
     NoSession,
@@ -90,12 +99,14 @@ pub struct Router {
     pub states: shard_state::Turns,
     /// Replicas that should be open here and are not.
     pub closed: Closed,
+    /// What this node keeps on disk.
+    pub storage: Arc<Storage>,
 }
 
 impl Router {
     /// A router without local replicas; they are added as they are opened.
     #[must_use]
-    pub fn new(directory: Arc<Directory>, peers: Arc<Peers>) -> Self {
+    pub fn new(directory: Arc<Directory>, peers: Arc<Peers>, storage: Arc<Storage>) -> Self {
         Self {
             directory,
             peers,
@@ -104,6 +115,7 @@ impl Router {
             placement: Progress::default(),
             states: shard_state::Turns::default(),
             closed: Closed::default(),
+            storage,
         }
     }
 
@@ -178,6 +190,7 @@ impl Router {
                     return Err(RouteError::UnknownOutcome { shard });
                 }
                 RequestError::Busy => return Err(RouteError::Overloaded { shard }),
+                RequestError::DiskLow => return Err(RouteError::DiskLow { shard }),
                 RequestError::NoSession => return Err(RouteError::NoSession),
                 RequestError::Malformed { what } => {
                     return Err(RouteError::Incompatible { what });

@@ -31,6 +31,9 @@ pub type NotReady = String;
 /// # Errors
 /// With what is missing.
 pub fn ready(router: &Router) -> Result<(), NotReady> {
+    if let Some(why) = router.storage.not_writing() {
+        return Err(why);
+    }
     if !router.is_opened() {
         return Err("this node's replicas are being opened".to_owned());
     }
@@ -111,6 +114,8 @@ fn lifecycle(lifecycle: Lifecycle) -> pb::NodeLifecycle {
 struct NodeAnswer {
     record: NodeRecord,
     ready: Result<(), NotReady>,
+    /// That its disk is nearly full, in words; else empty.
+    disk_low: String,
     /// None if it did not answer.
     replicas: Option<Vec<raft_pb::Replica>>,
     /// From the meta shard's leader.
@@ -150,6 +155,7 @@ pub async fn cluster(router: &Router, own: Result<(), NotReady>) -> pb::GetStatu
             reachable: node.replicas.is_some(),
             ready: node.ready.is_ok(),
             not_ready: node.ready.err().unwrap_or_default(),
+            disk_low: node.disk_low,
             shards_led: led.get(&node.record.node.0).copied().unwrap_or(0),
             shards_held: node.replicas.map_or(0, |replicas| count(replicas.len())),
             zone: node.record.zone,
@@ -174,6 +180,7 @@ async fn ask(router: &Router, record: NodeRecord, own: &Result<(), NotReady>) ->
         return NodeAnswer {
             record,
             ready: own.clone(),
+            disk_low: router.storage.space().problem().unwrap_or_default(),
             replicas: Some(local(router)),
             placement: router.placement.present(),
         };
@@ -182,6 +189,7 @@ async fn ask(router: &Router, record: NodeRecord, own: &Result<(), NotReady>) ->
         return NodeAnswer {
             record,
             ready: Err(NotReady::new()),
+            disk_low: String::new(),
             replicas: None,
             placement: None,
         };
@@ -195,10 +203,11 @@ async fn ask(router: &Router, record: NodeRecord, own: &Result<(), NotReady>) ->
     };
     match timeout(ANSWER, asked).await {
         Ok(Ok((replicas, probe))) if replicas.get_ref().node_id == record.node.0 => {
-            let answer = replicas.into_inner();
+            let (answer, probe) = (replicas.into_inner(), probe.into_inner());
             NodeAnswer {
                 record,
-                ready: match probe.into_inner().not_ready {
+                disk_low: probe.disk_low,
+                ready: match probe.not_ready {
                     why if why.is_empty() => Ok(()),
                     why => Err(why),
                 },
@@ -209,6 +218,7 @@ async fn ask(router: &Router, record: NodeRecord, own: &Result<(), NotReady>) ->
         Ok(Ok(_) | Err(_)) | Err(_) => NodeAnswer {
             record,
             ready: Err(NotReady::new()),
+            disk_low: String::new(),
             replicas: None,
             placement: None,
         },

@@ -16,6 +16,8 @@
 //! a damaged record stops the replica that it belongs to, and no other; nothing is cut off or
 //! skipped to make a start possible; one process uses a directory at a time.
 
+mod ballast;
+mod budget;
 mod claim;
 mod committed_record;
 mod corrupt;
@@ -28,6 +30,7 @@ mod journal;
 mod layout;
 mod log_entry;
 mod log_reader;
+mod log_sizes;
 mod log_store;
 mod machine;
 mod membership;
@@ -41,6 +44,7 @@ mod records;
 mod sending;
 mod snapshot_record;
 mod snapshot_store;
+mod space;
 mod stats;
 mod stored_snapshot;
 mod succession;
@@ -57,11 +61,12 @@ use std::{io, path::PathBuf, sync::Arc};
 use lockstep_model::ShardId;
 
 pub use self::{
+    budget::Budget,
     claim::AlreadyOpen,
     corrupt::{CorruptRecord, RecordId},
     drop_shard::DropShardError,
     engine::EngineError,
-    log_reader::{LogReader, MAX_READ_BYTES, NotInLog},
+    log_reader::{LogReader, LogUse, MAX_READ_BYTES, NotInLog},
     log_store::LogStore,
     machine::{
         EffectSink, MachineStore, OutOfOrder, OutdatedSnapshot, SnapshotBuilder, UnreadableBatch,
@@ -71,6 +76,8 @@ pub use self::{
     open::OpenError,
     record::Problem,
     records::ReadError,
+    snapshot_store::SnapshotUse,
+    space::{Level, Space, watch as watch_space},
     stats::{StorageCounts, StorageStats},
     stored_snapshot::StoredSnapshot,
     succession::{Replayed, StageError, Staged, Survey, SurveyError},
@@ -84,6 +91,10 @@ use self::{
     records::Records,
     writer::Writer,
 };
+
+/// What a node says whose storage has stopped.
+pub const STORAGE_STOPPED: &str =
+    "the storage has stopped after a failed write: see the log, and restart the node";
 
 /// A shard could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +117,7 @@ pub enum OpenShardError {
 pub(crate) struct Shared {
     writer: Writer,
     records: Records,
+    space: Arc<Space>,
     stats: Arc<StorageStats>,
     claims: Claims,
     /// Where table files are written before the database adopts them.
@@ -167,6 +179,24 @@ impl Storage {
     #[must_use]
     pub fn stats(&self) -> Arc<StorageStats> {
         Arc::clone(&self.shared.stats)
+    }
+
+    /// How much room its volume has.
+    #[must_use]
+    pub fn space(&self) -> Arc<Space> {
+        Arc::clone(&self.shared.space)
+    }
+
+    /// Why nothing can be written, and what to do; none while it can.
+    #[must_use]
+    pub fn not_writing(&self) -> Option<String> {
+        if self.has_stopped() {
+            return Some(STORAGE_STOPPED.to_owned());
+        }
+        match self.shared.space.level() {
+            Level::Ample | Level::Low => None,
+            Level::Full => self.shared.space.problem(),
+        }
     }
 
     /// True once a write has failed, or the writer has ended: nothing is written any more.

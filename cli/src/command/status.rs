@@ -86,6 +86,9 @@ fn in_words(status: &ClusterStatus, colour: bool) -> String {
         if let Some(why) = &node.not_ready {
             let name = printable(&name(status, node.id));
             text += &format!("\n{name} is not ready: {}\n", printable(why));
+        } else if let Some(words) = &node.disk_low {
+            let name = printable(&name(status, node.id));
+            text += &format!("\n{name}: {}\n", printable(words));
         }
     }
     if !status.obstacles.is_empty() {

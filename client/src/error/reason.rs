@@ -116,6 +116,8 @@ reasons! {
     NotEmpty = "NOT_EMPTY",
     /// The node is at one of its bounds.
     Overloaded = "OVERLOADED",
+    /// The disk of the shard's leader is nearly full, and the request needs room.
+    DiskLow = "DISK_LOW",
     /// The node is stopping.
     ShuttingDown = "SHUTTING_DOWN",
     /// Two versions do not understand each other.
@@ -145,6 +147,7 @@ impl Reason {
             | Self::NotInCluster
             | Self::UnknownOutcome
             | Self::Overloaded
+            | Self::DiskLow
             | Self::ShuttingDown => Disposition::Retry,
             Self::SerialReused
             | Self::SerialForgotten

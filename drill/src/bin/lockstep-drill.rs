@@ -11,8 +11,8 @@ use lockstep_drill::{
     cluster::ClusterOptions,
     console::say,
     drill::{
-        DrillOptions, ForeignOptions, Outcome, clock, deadlock, descriptors, driver_kill, kill,
-        load, lose_disk, partition, pause, recover, restore, roll, scale,
+        DrillOptions, ForeignOptions, Outcome, clock, deadlock, descriptors, disk_full,
+        driver_kill, kill, load, lose_disk, partition, pause, recover, restore, roll, scale,
     },
 };
 
@@ -32,6 +32,8 @@ enum Drill {
     Pause(Asked),
     /// Sets the wall clock of a node that leads an hour ahead, for five seconds.
     Clock(Asked),
+    /// Fills the disks of all nodes, and relieves them. Skipped where no file system can be mounted.
+    DiskFull(Asked),
     /// Cuts links between nodes, in one direction or both.
     Partition(Asked),
     /// Grows the cluster from three nodes to five, and shrinks it again.
@@ -130,6 +132,7 @@ async fn run(drill: &Drill) -> anyhow::Result<Outcome> {
         Drill::Kill(asked) => kill(asked.options(), cluster("kill")).await,
         Drill::Pause(asked) => pause(asked.options(), cluster("pause")).await,
         Drill::Clock(asked) => clock(asked.options(), cluster("clock")).await,
+        Drill::DiskFull(asked) => disk_full(asked.options(), cluster("disk-full")).await,
         Drill::Partition(asked) => partition(asked.options(), cluster("partition")).await,
         Drill::Scale(asked) => scale(asked.options(), cluster("scale")).await,
         Drill::Roll(asked) => roll(asked.options(), cluster("roll")).await,
@@ -158,6 +161,7 @@ fn conclude(drill: &Drill, outcome: &Outcome) -> anyhow::Result<ExitCode> {
         Drill::Kill(_)
         | Drill::Pause(_)
         | Drill::Clock(_)
+        | Drill::DiskFull(_)
         | Drill::Partition(_)
         | Drill::Scale(_)
         | Drill::Roll(_)

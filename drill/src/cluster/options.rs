@@ -30,6 +30,9 @@ pub struct ClusterOptions {
     pub links: bool,
     /// Whether each node has a wall clock of its own, which can be set wrong.
     pub own_clocks: bool,
+    /// Whether each node's data is on a small file system of its own, of so many mebibytes, which can be
+    /// filled; that takes the right to mount one.
+    pub volume_mib: Option<u64>,
     /// Where data and logs go and stay. None: a temporary directory, kept only if something fails.
     pub dir: Option<PathBuf>,
     /// Which ports.
@@ -54,6 +57,7 @@ impl ClusterOptions {
             shards: 8,
             links: false,
             own_clocks: false,
+            volume_mib: None,
             dir: None,
             ports: Ports::Free,
             own_group: false,
@@ -73,6 +77,13 @@ impl ClusterOptions {
     #[must_use]
     pub fn with_own_clocks(mut self) -> Self {
         self.own_clocks = true;
+        self
+    }
+
+    /// With a file system of so many mebibytes for each node.
+    #[must_use]
+    pub fn with_volumes(mut self, mib: u64) -> Self {
+        self.volume_mib = Some(mib);
         self
     }
 

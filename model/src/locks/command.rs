@@ -137,6 +137,21 @@ pub struct LockSpec {
 }
 
 impl LockCommand {
+    /// True if the state may need more room afterwards: see [`crate::Command::grows`].
+    #[must_use]
+    pub const fn grows(&self) -> bool {
+        match self {
+            Self::Acquire { .. } | Self::Proclaim { .. } => true,
+            Self::AbortWait { .. }
+            | Self::CancelWait { .. }
+            | Self::Release { .. }
+            | Self::UndoAcquire { .. }
+            | Self::Upgrade { .. }
+            | Self::Downgrade { .. }
+            | Self::RaiseTokens { .. } => false,
+        }
+    }
+
     /// True if doing it twice is the same as doing it once.
     #[must_use]
     pub const fn repeatable(&self) -> bool {

@@ -67,6 +67,19 @@ pub enum MetaCommand {
 }
 
 impl MetaCommand {
+    /// True if the state may need more room afterwards: see [`crate::Command::grows`].
+    #[must_use]
+    pub const fn grows(&self) -> bool {
+        match self {
+            Self::Found { .. }
+            | Self::DescribeNode { .. }
+            | Self::JoinNode { .. }
+            | Self::SetLifecycle { .. }
+            | Self::RemoveNode { .. }
+            | Self::SetReplicas { .. } => false,
+        }
+    }
+
     /// True if doing it twice is the same as doing it once.
     #[must_use]
     pub const fn repeatable(&self) -> bool {

@@ -98,6 +98,21 @@ pub enum SessionCommand {
 }
 
 impl SessionCommand {
+    /// True if the state may need more room afterwards: see [`crate::Command::grows`].
+    #[must_use]
+    pub const fn grows(&self) -> bool {
+        match self {
+            Self::Open { .. } | Self::TouchShard { .. } | Self::Attach { .. } => true,
+            Self::Resume { .. }
+            | Self::Checkpoint { .. }
+            | Self::Revive { .. }
+            | Self::Revoke { .. }
+            | Self::End { .. }
+            | Self::ShardReleased { .. }
+            | Self::Detach { .. } => false,
+        }
+    }
+
     /// True if doing it twice is the same as doing it once.
     #[must_use]
     pub const fn repeatable(&self) -> bool {

@@ -156,6 +156,9 @@ impl From<RouteError> for Fault {
                     .with("shard", shard)
                     .retriable()
             }
+            RouteError::DiskLow { shard } => Self::new(Code::ResourceExhausted, "DISK_LOW", words)
+                .with("shard", shard)
+                .retriable(),
             RouteError::NoSession => Self::new(Code::NotFound, "SESSION_NOT_FOUND", words),
             RouteError::Incompatible { .. } => {
                 Self::new(Code::Internal, "INCOMPATIBLE_VERSIONS", words)

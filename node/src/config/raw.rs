@@ -23,6 +23,7 @@ pub(super) const KEYS: &[&str] = &[
     "election_timeout_ms",
     "heartbeat_ms",
     "snapshot_entries",
+    "log_budget_mib",
     "snapshot_mib_per_second",
     "replace_lost_after_seconds",
     "log",
@@ -65,6 +66,8 @@ pub struct Raw {
     pub heartbeat_ms: u64,
     /// Log entries between snapshots.
     pub snapshot_entries: u64,
+    /// All shards' logs on disk; 0: what is usual for the volume.
+    pub log_budget_mib: u64,
     /// Snapshots sent, to all peers together.
     pub snapshot_mib_per_second: u64,
     /// 0: never.
@@ -93,6 +96,7 @@ impl Default for Raw {
             election_timeout_ms: 1_500,
             heartbeat_ms: 250,
             snapshot_entries: 20_000,
+            log_budget_mib: 0,
             // Half of what a network of 1 Gbit/s carries.
             snapshot_mib_per_second: 64,
             replace_lost_after_seconds: 0,
@@ -209,6 +213,11 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_entries: Option<u64>,
+    /// Most that the logs of all of this node's shards may have on disk, at most a quarter of the volume; 0:
+    /// a quarter, at most 1024 [default: 0]
+    #[arg(long, value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_budget_mib: Option<u64>,
     /// A node that has not answered for so long is declared lost and its replicas are replaced; 0: only
     /// on an operator's word [default: 0]
     #[arg(long, value_name = "SECONDS")]

@@ -10,10 +10,11 @@ use openraft::{Raft, RaftLogReader as _, storage::RaftLogStorage as _};
 use crate::{
     config::Config,
     metrics,
-    raft::{config as raft_config, network::Network},
+    raft::{config as raft_config, log_floor::LogFloor, network::Network},
     replica::{
-        Effects, Leading, Replica,
+        Effects, Leading, Replica, Storing,
         eligibility::{Eligibility, Promise},
+        log_keeper::LogKeeper,
     },
     router::Router,
     storage::{MachineStore, Storage},
@@ -47,9 +48,11 @@ impl Opener {
     }
 
     async fn try_open(&self, shard: ShardId) -> anyhow::Result<Replica> {
+        let floor = Arc::<LogFloor>::default();
         let network = Network {
             router: Arc::clone(&self.router),
             shard,
+            floor: Arc::clone(&floor),
         };
         let leading = Leading::new(shard);
         let mut log = self.storage.log_store(shard).await?;
@@ -65,10 +68,17 @@ impl Opener {
         let effects = Arc::new(Effects::new(&leading));
         let machine_store = MachineStore::open(&self.storage, shard, effects).await?;
         let machine = machine_store.machine();
-        let config = raft_config::config(shard, timing, self.config.snapshot_entries)?;
+        let entries = self.config.snapshot_entries;
+        let keeper = LogKeeper::new(log.usage(), machine_store.snapshots(), floor, entries);
+        let config = raft_config::config(shard, timing, entries)?;
         let raft = Raft::new(me, config, network, log, machine_store).await?;
         let lease = timing.relied_lease();
-        let replica = Replica::new(shard, raft, machine, &leading, eligibility, lease);
+        let storing = Storing {
+            machine,
+            keeper,
+            space: self.storage.space(),
+        };
+        let replica = Replica::new(shard, raft, storing, &leading, eligibility, lease);
         Ok(replica)
     }
 }

@@ -73,7 +73,8 @@ fn custody(storage: &Arc<Storage>, node: u64, holders: usize) -> Custody {
     let pace = Pace::new(config.snapshot_bytes_per_second);
     let peers = Peers::new(cluster, BTreeMap::new(), pace, stop.clone());
     let directory = Directory::new(identity.node, plan);
-    let router = Arc::new(Router::new(Arc::new(directory), Arc::new(peers)));
+    let router = Router::new(Arc::new(directory), Arc::new(peers), Arc::clone(storage));
+    let router = Arc::new(router);
     Custody::new(config, identity, Arc::clone(storage), router, stop)
 }
 

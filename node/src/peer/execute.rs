@@ -216,6 +216,7 @@ fn decode_error(error: pb::ExecuteError) -> RequestError {
         },
         Kind::UnknownOutcome => RequestError::UnknownOutcome,
         Kind::Busy => RequestError::Busy,
+        Kind::DiskLow => RequestError::DiskLow,
         Kind::NoSession => RequestError::NoSession,
         Kind::Malformed | Kind::Unspecified => RequestError::Malformed {
             what: error.message,

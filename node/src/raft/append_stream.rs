@@ -2,7 +2,7 @@
 //! heartbeats do, go with those of other shards instead.
 //!
 //! Invariant: answers come in the order of the requests; a follower that owes answers and is silent
-//! for [`STALL`] is given up; and no connection is attempted before Raft has something to send,
+//! for [`STALL`] is given up, as is one that lacks what the log is about to lose ([`super::log_floor`]); and no connection is attempted before Raft has something to send,
 //! because its pause after a failure is taken there.
 
 use std::{
@@ -24,7 +24,12 @@ use openraft::{
 use tokio::time::timeout;
 use tonic::Streaming;
 
-use super::{network::unreachable, types::TypeConfig, wire};
+use super::{
+    log_floor::Watched,
+    network::{network, unreachable},
+    types::TypeConfig,
+    wire,
+};
 use crate::peer::{Peer, hearing::Hearing};
 
 /// How long a follower may be silent while it owes answers. Longer than any fsync that is not a
@@ -43,7 +48,7 @@ enum State<S> {
         input: S,
     },
     /// Requests go out by themselves; answers are read.
-    Open(Answers),
+    Open(Box<Answers>),
     /// It has failed or ended.
     Over,
 }
@@ -54,36 +59,40 @@ pub fn open<'s, S>(
     to: pb::Addressee,
     input: S,
     open_timeout: Duration,
+    floor: Watched,
 ) -> BoxStream<'s, Item>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
     let idle = State::Idle { peer, to, input };
-    Box::pin(stream::unfold(idle, move |state| async move {
-        let mut answers = match state {
-            State::Idle {
-                peer,
-                to,
-                mut input,
-            } => {
-                let first = input.next().await?;
-                if first.entries.is_empty() {
-                    return Some(match beat(&peer, &to, first).await {
-                        Ok(answer) => (Ok(answer), State::Idle { peer, to, input }),
-                        Err(failure) => (Err(failure), State::Over),
-                    });
+    Box::pin(stream::unfold(idle, move |state| {
+        let floor = floor.clone();
+        async move {
+            let mut answers = match state {
+                State::Idle {
+                    peer,
+                    to,
+                    mut input,
+                } => {
+                    let first = input.next().await?;
+                    if first.entries.is_empty() {
+                        return Some(match beat(&peer, &to, first).await {
+                            Ok(answer) => (Ok(answer), State::Idle { peer, to, input }),
+                            Err(failure) => (Err(failure), State::Over),
+                        });
+                    }
+                    match begin(&peer, to, first, input, open_timeout, floor).await {
+                        Ok(answers) => Box::new(answers),
+                        Err(failure) => return Some((Err(failure), State::Over)),
+                    }
                 }
-                match begin(&peer, to, first, input, open_timeout).await {
-                    Ok(answers) => answers,
-                    Err(failure) => return Some((Err(failure), State::Over)),
-                }
+                State::Open(answers) => answers,
+                State::Over => return None,
+            };
+            match answers.next().await? {
+                Ok(result) => Some((Ok(result), State::Open(answers))),
+                Err(failure) => Some((Err(failure), State::Over)),
             }
-            State::Open(answers) => answers,
-            State::Over => return None,
-        };
-        match answers.next().await? {
-            Ok(result) => Some((Ok(result), State::Open(answers))),
-            Err(failure) => Some((Err(failure), State::Over)),
         }
     }))
 }
@@ -107,6 +116,7 @@ async fn begin<S>(
     first: AppendEntriesRequest<TypeConfig>,
     input: S,
     open_timeout: Duration,
+    floor: Watched,
 ) -> Result<Answers, Failure>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
@@ -114,6 +124,7 @@ where
     if !peer.hearing.answers().await {
         return Err(unreachable("the follower is silent"));
     }
+    let matched = first.prev_log_id.map_or(0, |id| id.index);
     let sent = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&sent);
     let mut to = Some(to);
@@ -127,6 +138,8 @@ where
             hearing: Arc::clone(&peer.hearing),
             sent,
             got: 0,
+            matched,
+            floor,
         }),
         Ok(Err(status)) => Err(unreachable(status.message())),
         Err(_) => Err(unreachable("the append stream did not open in time")),
@@ -139,6 +152,9 @@ struct Answers {
     hearing: Arc<Hearing>,
     sent: Arc<AtomicU64>,
     got: u64,
+    /// The follower has the log up to here, as far as this stream knows.
+    matched: u64,
+    floor: Watched,
 }
 
 impl Answers {
@@ -146,11 +162,24 @@ impl Answers {
     async fn next(&mut self) -> Option<Item> {
         loop {
             let owed = self.sent.load(Ordering::Relaxed) > self.got;
-            match timeout(STALL, self.answers.message()).await {
+            let answered = tokio::select! {
+                biased;
+                answered = timeout(STALL, self.answers.message()) => answered,
+                () = self.floor.is_above(self.matched) => {
+                    return Some(Err(network(
+                        "the follower lags behind what the log may keep: it is sent the snapshot",
+                    )));
+                }
+            };
+            match answered {
                 Ok(Ok(Some(answer))) => {
                     self.got += 1;
                     self.hearing.answered();
-                    return Some(wire::to_append_result(answer).map_err(unreachable));
+                    let result = wire::to_append_result(answer);
+                    if let Ok(Ok(Some(matched))) = &result {
+                        self.matched = self.matched.max(matched.index);
+                    }
+                    return Some(result.map_err(unreachable));
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(status)) => return Some(Err(unreachable(status.message()))),

@@ -15,10 +15,6 @@ use crate::config::Timing;
 pub const MAX_PAYLOAD_ENTRIES: u64 = 32;
 /// openraft's internal queues. Its callers here are bounded by the proposer, so they never fill.
 const CHANNEL: u64 = 4_096;
-/// How many entries that a snapshot covers are kept for slow followers, as a share of the distance
-/// between snapshots.
-const KEPT_SHARE: u64 = 2;
-
 /// The configuration of one shard's group. The replica does not stand for election by its timer before it
 /// is told to, because peers have to be able to reach it first.
 ///
@@ -30,7 +26,6 @@ pub fn config(
     snapshot_entries: u64,
 ) -> Result<Arc<openraft::Config>, ConfigError> {
     let lease = millis(timing.leader_lease());
-    let kept = snapshot_entries / KEPT_SHARE;
     let config = openraft::Config {
         cluster_name: format!("shard-{shard}"),
         heartbeat_interval: millis(timing.heartbeat),
@@ -39,9 +34,9 @@ pub fn config(
         election_timeout_max: lease,
         max_payload_entries: MAX_PAYLOAD_ENTRIES,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries),
-        max_in_snapshot_log_to_keep: kept,
-        purge_batch_size: (snapshot_entries / 16).max(1),
-        replication_lag_threshold: snapshot_entries + kept,
+        // All that is purged is purged by `replica::log_keeper`, which looks at bytes as well.
+        max_in_snapshot_log_to_keep: u64::MAX,
+        replication_lag_threshold: snapshot_entries,
         api_channel_size: Some(CHANNEL),
         notification_channel_size: Some(CHANNEL),
         enable_pre_vote: Some(true),

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::{
     append_stream,
+    log_floor::{LogFloor, Watched},
     snapshot_content::SnapshotContent,
     snapshot_send,
     types::{PeerAddress, Snapshot, TypeConfig, Vote},
@@ -41,7 +42,7 @@ pub(super) fn unreachable(words: impl ToString) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(&Failure(words.to_string())))
 }
 
-fn network(words: impl ToString) -> RPCError<TypeConfig> {
+pub(super) fn network(words: impl ToString) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(&Failure(words.to_string())))
 }
 
@@ -52,6 +53,8 @@ pub struct Network {
     pub router: Arc<Router>,
     /// The shard.
     pub shard: ShardId,
+    /// How far its log is about to be purged.
+    pub floor: Arc<LogFloor>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -63,6 +66,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             router: Arc::clone(&self.router),
             node: NodeId(target),
             address: node.0.clone(),
+            floor: self.floor.watch(),
         }
     }
 }
@@ -74,6 +78,7 @@ pub struct Link {
     node: NodeId,
     /// As the group's members have it; the registry's is newer.
     address: String,
+    floor: Watched,
 }
 
 impl Link {
@@ -134,7 +139,9 @@ impl RaftNetworkV2<TypeConfig> for Link {
         Box::pin(async move {
             let open_timeout = option.soft_ttl().max(OPEN_TIMEOUT);
             let to = self.to.clone();
-            Ok(append_stream::open(self.peer()?, to, input, open_timeout))
+            let floor = self.floor.clone();
+            let peer = self.peer()?;
+            Ok(append_stream::open(peer, to, input, open_timeout, floor))
         })
     }
 

@@ -355,6 +355,7 @@ impl PeerService for PeerServer {
             RequestError::NotLeader { .. }
             | RequestError::Unreachable { .. }
             | RequestError::UnknownOutcome
+            | RequestError::DiskLow
             | RequestError::NoSession
             | RequestError::Malformed { .. } => Status::unavailable(error.to_string()),
         })?;

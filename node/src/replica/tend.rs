@@ -64,6 +64,12 @@ pub async fn tend(replica: Arc<Replica>, router: Arc<Router>, stop: Cancellation
         if replica.shard == ShardId::META {
             follow_tables(&replica, directory);
         }
+        if wake == Wake::Tick {
+            let replicas = router.replicas().len();
+            replica
+                .keeper
+                .look(&replica.raft, &router.storage.space(), replicas);
+        }
         let leads = state == ServerState::Leader;
         lead = match (lead, leads) {
             (Lead::Follows, true) => begin(&replica).await,

@@ -6,19 +6,21 @@
 //!
 //! Invariant: what the files have is all groups up to [`super::meta_record::GROUP`], and none after.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, path::Path, thread, time::Duration};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBPinnableSlice, DBRawIterator, FlushOptions, IngestExternalFileOptions, LogLevel, Options,
-    ReadOptions, SstFileWriter, WriteBatch, WriteOptions,
+    DBPinnableSlice, DBRawIterator, DEFAULT_COLUMN_FAMILY_NAME, FlushOptions,
+    IngestExternalFileOptions, LogLevel, Options, ReadOptions, SstFileWriter, WriteBatch,
+    WriteOptions,
 };
 
 use super::{family::Family, high_water::Group, meta_record, op::Op};
 
-/// Memtables of the log: big enough that in steady state entries are purged before they are ever
-/// flushed to a table file, and so are written to the device once.
-const LOG_BUFFER_BYTES: usize = 32 << 20;
+/// Memtables of the log, at most: big enough that in steady state entries are purged before they are ever
+/// flushed to a table file, and so are written to the device once. Half a segment of the journal, because
+/// RocksDB recovers from a full disk only when so much is free.
+const LOG_BUFFER_BYTES: u64 = 32 << 20;
 /// Memtables of the small families.
 const SMALL_BUFFER_BYTES: usize = 4 << 20;
 /// All memtables together: bounds memory whatever the number of shards, since shards share them.
@@ -32,6 +34,8 @@ const BACKGROUND_JOBS: i32 = 2;
 /// Table files are handed to the device in such pieces while they are written, so that a sync of
 /// the journal never waits for a whole file.
 const WRITEBACK_BYTES: u64 = 1 << 20;
+/// Between two attempts of a write that the memtables have no room for: a flush takes longer.
+const STALL_PAUSE: Duration = Duration::from_millis(2);
 /// RocksDB's own log files, and the size of each: for diagnosis only.
 const INFO_LOGS: usize = 4;
 const INFO_LOG_BYTES: usize = 4 << 20;
@@ -41,7 +45,10 @@ const INFO_LOG_BYTES: usize = 4 << 20;
 pub enum EngineError {
     /// Its own error.
     #[error("the storage engine failed: {0}")]
-    RocksDb(#[from] rocksdb::Error),
+    RocksDb(rocksdb::Error),
+    /// The volume, or the quota on it, has no room: what was to be written was not, and may be tried again.
+    #[error("no room on the disk: {0}")]
+    Full(String),
     /// A column family is not there, though opening creates all of them.
     #[error("column family {0} is missing from the database")]
     NoFamily(&'static str),
@@ -61,7 +68,37 @@ impl EngineError {
     pub(crate) fn is_corruption(&self) -> bool {
         match self {
             Self::RocksDb(error) => error.kind() == rocksdb::ErrorKind::Corruption,
-            Self::NoFamily(_) | Self::Journal(_) | Self::Flush(_) | Self::HighWater(_) => false,
+            Self::Full(_)
+            | Self::NoFamily(_)
+            | Self::Journal(_)
+            | Self::Flush(_)
+            | Self::HighWater(_) => false,
+        }
+    }
+
+    /// True if there was no room for a write, and it may be tried again.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Full(_) => true,
+            Self::RocksDb(_)
+            | Self::NoFamily(_)
+            | Self::Journal(_)
+            | Self::Flush(_)
+            | Self::HighWater(_) => false,
+        }
+    }
+}
+
+/// How RocksDB tells, in words alone, that there is no room: by the operating system's.
+const NO_ROOM: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+
+impl From<rocksdb::Error> for EngineError {
+    fn from(error: rocksdb::Error) -> Self {
+        let words: &str = error.as_ref();
+        if NO_ROOM.iter().any(|no_room| words.contains(no_room)) {
+            Self::Full(words.to_owned())
+        } else {
+            Self::RocksDb(error)
         }
     }
 }
@@ -89,15 +126,30 @@ impl std::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// Opens or creates the database in a directory, and holds `lock` while it is open.
-    pub(crate) fn open(dir: &Path, lock: File) -> Result<Self, EngineError> {
+    /// Opens or creates the database in a directory, and holds `lock` while it is open. The journal's
+    /// segments have `segment` bytes.
+    pub(crate) fn open(dir: &Path, segment: u64, lock: File) -> Result<Self, EngineError> {
         let cache = Cache::new_lru_cache(CACHE_BYTES);
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
-        });
+        let log_buffer = usize::try_from((segment / 2).min(LOG_BUFFER_BYTES)).unwrap_or(usize::MAX);
+        let mut families: Vec<_> = Family::ALL
+            .into_iter()
+            .map(|family| {
+                let options = family_options(family, log_buffer, &cache);
+                ColumnFamilyDescriptor::new(family.name(), options)
+            })
+            .collect();
+        // RocksDB has it in any case. Nothing is in it, but the largest buffer that there is decides how much
+        // has to be free for RocksDB to recover from a full disk.
+        let mut unused = Options::default();
+        unused.set_write_buffer_size(SMALL_BUFFER_BYTES.min(log_buffer));
+        families.push(ColumnFamilyDescriptor::new(
+            DEFAULT_COLUMN_FAMILY_NAME,
+            unused,
+        ));
         let db = DB::open_cf_descriptors(&database_options(), dir, families)?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
+        unlogged.set_no_slowdown(true);
         Ok(Self {
             db,
             unlogged,
@@ -134,12 +186,30 @@ impl Engine {
             .ok_or(EngineError::NoFamily(family.name()))
     }
 
-    /// Makes the changes of a group, which the journal has.
+    /// Makes the changes of a group, which the journal has. While the memtables are full it waits here and not
+    /// inside RocksDB: a write that waits there holds up the flush by which RocksDB recovers from a full disk,
+    /// for which the write in turn waits.
     pub(crate) fn apply<'o>(
         &self,
         group: Group,
-        ops: impl Iterator<Item = &'o Op>,
+        ops: impl Iterator<Item = &'o Op> + Clone,
     ) -> Result<(), EngineError> {
+        loop {
+            let batch = self.batch(group, ops.clone())?;
+            match self.db.write_opt(batch, &self.unlogged) {
+                Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => {
+                    thread::sleep(STALL_PAUSE);
+                }
+                written => return Ok(written?),
+            }
+        }
+    }
+
+    fn batch<'o>(
+        &self,
+        group: Group,
+        ops: impl Iterator<Item = &'o Op>,
+    ) -> Result<WriteBatch, EngineError> {
         let mut batch = WriteBatch::default();
         for op in ops {
             match op {
@@ -152,10 +222,11 @@ impl Engine {
         let key = meta_record::GROUP.as_bytes();
         let value = meta_record::encode(key, &group.0.to_be_bytes());
         batch.put_cf(self.handle(Family::Meta)?, key, value);
-        self.write(batch)
+        Ok(batch)
     }
 
-    /// Writes a batch, all or nothing.
+    /// Writes a batch behind the journal's back.
+    #[cfg(test)]
     pub(crate) fn write(&self, batch: WriteBatch) -> Result<(), EngineError> {
         Ok(self.db.write_opt(batch, &self.unlogged)?)
     }
@@ -237,15 +308,15 @@ fn database_options() -> Options {
     options
 }
 
-fn family_options(family: Family, cache: &Cache) -> Options {
+fn family_options(family: Family, log_buffer: usize, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
     let mut options = table_file_options();
     options.set_block_based_table_factory(&table);
     options.set_write_buffer_size(match family {
-        Family::Log => LOG_BUFFER_BYTES,
-        Family::Vote | Family::Snapshot | Family::Meta => SMALL_BUFFER_BYTES,
+        Family::Log => log_buffer,
+        Family::Vote | Family::Snapshot | Family::Meta => SMALL_BUFFER_BYTES.min(log_buffer),
     });
     options
 }

@@ -1,25 +1,32 @@
 //! Puts what the database has in memory into files, in the background, so that the journal's old
 //! segments can be reused.
 //!
-//! Invariant: one flush runs at a time, and none outlives the writer.
+//! Invariant: one flush runs at a time, and none outlives the writer. One that finds no room on the disk
+//! is tried again until there is, so it ends with an error only for other reasons, or when the storage is
+//! closed.
 
 use std::{
     sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use super::engine::{Engine, EngineError};
+use super::{
+    engine::{Engine, EngineError},
+    space::{Space, Writes},
+};
 
 /// See the module.
 pub(crate) struct Flusher {
     engine: Arc<Engine>,
+    space: Arc<Space>,
     running: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
 impl Flusher {
-    pub(crate) const fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) const fn new(engine: Arc<Engine>, space: Arc<Space>) -> Self {
         Self {
             engine,
+            space,
             running: None,
         }
     }
@@ -29,10 +36,10 @@ impl Flusher {
     /// # Errors
     /// If there is no thread for it.
     pub(crate) fn begin(&mut self) -> Result<(), EngineError> {
-        let engine = Arc::clone(&self.engine);
+        let (engine, space) = (Arc::clone(&self.engine), Arc::clone(&self.space));
         let started = thread::Builder::new()
             .name("storage-flush".to_owned())
-            .spawn(move || engine.flush());
+            .spawn(move || space.with_room(Writes::Tables, || engine.flush()));
         let running = started.map_err(|error| EngineError::Flush(error.to_string()))?;
         self.running = Some(running);
         Ok(())

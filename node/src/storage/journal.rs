@@ -199,7 +199,8 @@ impl Journal {
     /// synced.
     ///
     /// # Errors
-    /// If the device refuses; nothing may be written after that.
+    /// If the device refuses; nothing may be written after that. If it has no room, nothing of the group
+    /// counts, and it may be appended again.
     pub(crate) fn append<'o>(&mut self, ops: impl Iterator<Item = &'o Op>) -> io::Result<Group> {
         let group = self.written.next();
         self.buffer.clear();
@@ -224,6 +225,11 @@ impl Journal {
         Ok(())
     }
 
+    /// From now on a segment that has come so far is followed by another.
+    pub(crate) const fn set_segment_bytes(&mut self, bytes: u64) {
+        self.limits.segment_bytes = bytes;
+    }
+
     /// True if it is time for another segment.
     pub(crate) const fn is_full(&self) -> bool {
         self.active.length() >= self.limits.segment_bytes
@@ -232,11 +238,16 @@ impl Journal {
     /// Goes on in another segment.
     ///
     /// # Errors
-    /// If the device refuses; nothing may be written after that.
+    /// If the device refuses; nothing may be written after that. If it has no room for another segment, the
+    /// present one goes on, and this may be tried again.
     pub(crate) fn rotate(&mut self) -> io::Result<()> {
         self.sync()?;
         let generation = self.active.generation().next();
-        let next = Segment::begin(&self.dir, generation, self.written, self.limits.step_bytes)?;
+        let begun = Segment::begin(&self.dir, generation, self.written, self.limits.step_bytes);
+        let next = begun.or_else(|error| {
+            segment::discard(&self.dir, generation)?;
+            Err(error)
+        })?;
         self.old.push(self.active.generation());
         self.active = next;
         Ok(())

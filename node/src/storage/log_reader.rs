@@ -21,7 +21,10 @@ use super::{
     committed_record,
     corrupt::RecordId,
     family::Family,
-    log_entry, purged_record, reach_record,
+    log_entry,
+    log_sizes::LogSizes,
+    op::Op,
+    purged_record, reach_record,
     record::Problem,
     records::{ReadError, Records, shard_range},
     tail::{Found, Tail},
@@ -56,14 +59,15 @@ pub(crate) struct ShardLog {
     pub(crate) shard: ShardId,
     pub(crate) records: Records,
     pub(crate) tail: Mutex<Tail>,
+    pub(crate) sizes: Mutex<LogSizes>,
     pub(crate) vote: Mutex<Option<Vote>>,
     /// How far the log of an earlier replica on this node reached.
     pub(crate) reach: Option<LogId>,
 }
 
 impl ShardLog {
-    /// Finds the ends of a shard's log, its vote and its commit mark. Reads six records, whatever
-    /// the length of the log.
+    /// Finds the ends of a shard's log, its vote and its commit mark, and how large its entries are: reads
+    /// all of it once, as applying it again does.
     pub(crate) fn recover(
         records: Records,
         shard: ShardId,
@@ -101,16 +105,27 @@ impl ShardLog {
             ),
         };
         let tail = Mutex::new(Tail::of_written(purged, last, first));
+        let sizes = Mutex::new(measure(&records, shard, first)?);
         Ok((
             Self {
                 shard,
                 records,
                 tail,
+                sizes,
                 vote: Mutex::new(vote),
                 reach,
             },
             committed,
         ))
+    }
+
+    /// Counts entries that were put at the end, of which `next` is to follow the last.
+    pub(crate) fn grown(&self, next: u64, entries: &[Op]) {
+        let mut sizes = self.sizes.lock();
+        let first = next.saturating_sub(entries.len() as u64);
+        for (index, entry) in (first..).zip(entries) {
+            sizes.push(index, entry.bytes());
+        }
     }
 
     /// The entries of `from..to` that the log has, as many as fit in `limit` bytes, at least one.
@@ -243,6 +258,52 @@ fn find_ends(
     let last = log_entry::decode(key, value)
         .map_err(|problem| records.corrupt(RecordId::LogEntry { shard, index }, problem))?;
     Ok(Some((first, last.log_id)))
+}
+
+/// The sizes of the entries from one on.
+fn measure(records: &Records, shard: ShardId, first: u64) -> Result<LogSizes, ReadError> {
+    let in_log = || RecordId::Log { shard };
+    let (_, upper) = shard_range(shard);
+    let lower = log_entry::key(shard, first).to_vec();
+    let mut entries = records.engine.iterate(Family::Log, lower, upper)?;
+    let mut sizes = LogSizes::default();
+    entries.seek_to_first();
+    while let Some((key, value)) = entries.item() {
+        let index =
+            log_entry::index_of(key).map_err(|problem| records.corrupt(in_log(), problem))?;
+        sizes.push(index, key.len() + value.len());
+        entries.next();
+    }
+    records.check_end(in_log(), entries.status())?;
+    Ok(sizes)
+}
+
+/// What a shard's log takes on disk. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LogUse(Arc<ShardLog>);
+
+impl LogUse {
+    pub(crate) const fn new(log: Arc<ShardLog>) -> Self {
+        Self(log)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.sizes.lock().sum()
+    }
+
+    /// What comes after an index.
+    #[must_use]
+    pub fn bytes_above(&self, index: Option<u64>) -> u64 {
+        self.0.sizes.lock().above(index)
+    }
+
+    /// The last index that is to go if at most so many bytes are to stay; none if all may stay.
+    #[must_use]
+    pub fn surplus(&self, keep: u64) -> Option<u64> {
+        self.0.sizes.lock().surplus(keep)
+    }
 }
 
 /// Reads one shard's log. Cheap to clone.

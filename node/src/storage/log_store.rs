@@ -15,7 +15,7 @@ use super::{
     committed_record,
     family::Family,
     log_entry,
-    log_reader::{LogReader, ShardLog},
+    log_reader::{LogReader, LogUse, ShardLog},
     op::Op,
     purged_record, vote_record,
     writer::{Durability, Request},
@@ -58,6 +58,12 @@ impl LogStore {
     #[must_use]
     pub fn reach(&self) -> Option<LogId> {
         self.log.reach
+    }
+
+    /// What it takes on disk.
+    #[must_use]
+    pub fn usage(&self) -> LogUse {
+        LogUse::new(Arc::clone(&self.log))
     }
 
     fn commit_mark(&mut self, next_index: u64) -> Option<Op> {
@@ -124,6 +130,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .lock()
             .append(entries)
             .map_err(|hole| io::Error::new(io::ErrorKind::InvalidInput, hole))?;
+        self.log.grown(next, &ops);
         ops.extend(self.commit_mark(next));
         let log = Arc::clone(&self.log);
         let done = Box::new(move |result: Result<(), _>| {
@@ -147,6 +154,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         };
         self.log.tail.lock().truncate_after(last_log_id);
+        self.log.sizes.lock().truncate(keep);
         let removed = Op::DeleteRange(
             Family::Log,
             log_entry::key(self.log.shard, keep).to_vec(),
@@ -167,6 +175,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(());
         }
         self.log.tail.lock().purge(upto);
+        self.log.sizes.lock().purge(upto.index);
         // Only what is new: ranges that lie side by side are cheap to skip, overlapping ones are not.
         let first = before.map_or(0, |purged| purged.index.saturating_add(1));
         let key = purged_record::key(shard);

@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use super::{
     OpenShardError, Storage,
     claim::Part,
-    snapshot_store::{Kept, Origin, SnapshotStore},
+    snapshot_store::{Kept, Origin, SnapshotStore, SnapshotUse},
 };
 use crate::{
     metrics,
@@ -245,6 +245,12 @@ impl MachineStore {
             core: Arc::new(core),
             sink,
         })
+    }
+
+    /// What its snapshots take, and hold up.
+    #[must_use]
+    pub fn snapshots(&self) -> SnapshotUse {
+        self.core.snapshots.usage()
     }
 
     /// The machine, for readers. It is written only by applying entries and installing snapshots;

@@ -21,6 +21,7 @@ use super::{
     meta_record,
     op::Op,
     records::{ReadError, Records},
+    space::{self, Space},
     stats::StorageStats,
     writer::Writer,
 };
@@ -98,16 +99,47 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// True if there is no room on the volume: it may be tried again when there is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => space::is_full(source),
+            Self::Engine { source, .. } | Self::Read(ReadError::Engine(source)) => source.is_full(),
+            Self::InUse { .. }
+            | Self::Damaged { .. }
+            | Self::LostWrites { .. }
+            | Self::Read(ReadError::Corrupt(_))
+            | Self::Format { .. } => false,
+        }
+    }
+}
+
 impl Storage {
+    /// Opens the storage in a directory, with the usual budget for logs.
+    ///
+    /// # Errors
+    /// As [`Storage::open_with`].
+    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+        Self::open_with(dir, None)
+    }
+
     /// Opens the storage in a directory, or creates it. Replays the journal, so it may take some
-    /// seconds after a crash. Blocks.
+    /// seconds after a crash. Blocks. All shards' logs are to have `log_budget` bytes on disk, or what is
+    /// usual: see [`super::Budget`].
     ///
     /// # Errors
     /// See [`OpenError`]. Nothing is repaired or cut off to avoid one.
-    pub fn open(dir: &Path) -> Result<Self, OpenError> {
+    pub fn open_with(dir: &Path, log_budget: Option<u64>) -> Result<Self, OpenError> {
         let layout = layout::make(dir)?;
+        let space = Space::open(dir, log_budget).map_err(|source| OpenError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
+        let segment = space.budget().segment;
+        let space = Arc::new(space);
         let path = layout.database.clone();
-        let engine = Engine::open(&path, layout.lock).map_err(|source| {
+        let engine = Engine::open(&path, segment, layout.lock).map_err(|source| {
             let path = path.clone();
             if source.is_corruption() {
                 let source = Box::new(source);
@@ -120,10 +152,12 @@ impl Storage {
             engine: Arc::new(engine),
             damage: Damage::new(&path),
         };
-        let (journal, high_water) = replay(&records, dir, &layout.journal, &path)?;
+        let (mut journal, high_water) = replay(&records, dir, &layout.journal, &path)?;
+        journal.set_segment_bytes(segment);
         let stats = Arc::new(StorageStats::default());
         let writer = Writer::start(
             Arc::clone(&records.engine),
+            Arc::clone(&space),
             Arc::clone(&stats),
             high_water,
             journal,
@@ -133,6 +167,7 @@ impl Storage {
         let shared = Shared {
             writer,
             records,
+            space,
             stats,
             claims,
             scratch: layout.scratch,

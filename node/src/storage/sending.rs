@@ -1,7 +1,8 @@
 //! What of a shard's snapshots is on its way to followers.
 //!
 //! Invariants: a snapshot that is being sent is not removed. And while one is on its way, and for
-//! [`GRACE`] afterwards, no new one is made, for at most [`LONGEST`]: the log is purged only when a
+//! [`GRACE`] afterwards, no new one is made, for at most [`LONGEST`] and unless the log has grown beyond
+//! its bytes ([`Sending::overrule`]): the log is purged only when a
 //! snapshot was made, so the follower finds the entries after its own still there, and a transfer
 //! that breaks off goes on with the same snapshot.
 
@@ -32,6 +33,8 @@ struct State {
     pinned: BTreeMap<Generation, usize>,
     /// Since when new snapshots are put off, and when a chunk was last sent.
     held: Option<Held>,
+    /// The next one is not put off.
+    overruled: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,13 +77,21 @@ impl Sending {
     }
 
     fn holds_at(&self, now: Instant) -> bool {
-        let held = self.0.lock().held;
+        let state = self.0.lock();
+        let held = state.held.filter(|_| !state.overruled);
         held.is_some_and(|held| now < held.last + GRACE && now < held.since + LONGEST)
     }
 
     /// A new snapshot was made all the same: from here on, others may be put off again.
     pub(crate) fn made(&self) {
-        self.0.lock().held = None;
+        let mut state = self.0.lock();
+        state.held = None;
+        state.overruled = false;
+    }
+
+    /// The next snapshot is made whatever is being sent.
+    pub(crate) fn overrule(&self) {
+        self.0.lock().overruled = true;
     }
 }
 
@@ -171,5 +182,11 @@ mod tests {
         sending.made();
         pinned.progressed_at(now);
         assert!(sending.holds_at(now));
+        sending.overrule();
+        pinned.progressed_at(now);
+        assert!(!sending.holds_at(now));
+        sending.made();
+        pinned.progressed_at(now);
+        assert!(sending.holds_at(now), "only one was let through");
     }
 }

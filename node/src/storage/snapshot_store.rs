@@ -10,9 +10,12 @@
 //! being sent.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -81,6 +84,8 @@ pub(crate) struct SnapshotStore {
     shared: Arc<Shared>,
     claim: Arc<Claim>,
     sending: Arc<Sending>,
+    /// The size of the current one.
+    bytes: Arc<AtomicU64>,
     /// One snapshot is written at a time: a built one and an installed one may meet.
     writing: Mutex<()>,
 }
@@ -93,6 +98,7 @@ impl SnapshotStore {
             shared,
             claim: Arc::new(claim),
             sending: Arc::default(),
+            bytes: Arc::default(),
             writing: Mutex::new(()),
         }
     }
@@ -108,6 +114,7 @@ impl SnapshotStore {
         origin: Origin,
     ) -> Result<Kept, io::Error> {
         let _alone = self.writing.lock().await;
+        let size = bytes.len() as u64;
         let (shared, shard) = (Arc::clone(&self.shared), self.shard);
         let stored = spawn_blocking(move || {
             store_chunks(
@@ -130,10 +137,19 @@ impl SnapshotStore {
             .writer
             .write(vec![put], Durability::Synced)
             .await?;
+        self.bytes.store(size, Ordering::Relaxed);
         self.sending.made();
         self.remove_before(self.sending.removable(generation))
             .await?;
         Ok(Kept::Yes)
+    }
+
+    /// What a shard's snapshots take, and hold up.
+    pub(crate) fn usage(&self) -> SnapshotUse {
+        SnapshotUse {
+            sending: Arc::clone(&self.sending),
+            bytes: Arc::clone(&self.bytes),
+        }
     }
 
     /// True while no new snapshot should be made, because one is on its way to a follower.
@@ -156,7 +172,10 @@ impl SnapshotStore {
     pub(crate) async fn load(&self) -> Result<Option<(SnapshotHead, Bytes)>, io::Error> {
         let (records, shard) = (self.shared.records.clone(), self.shard);
         let loaded = spawn_blocking(move || load(&records, shard));
-        Ok(loaded.await.map_err(io::Error::other)??)
+        let loaded = loaded.await.map_err(io::Error::other)??;
+        let size = loaded.as_ref().map_or(0, |(head, _)| head.bytes);
+        self.bytes.store(size, Ordering::Relaxed);
+        Ok(loaded)
     }
 
     /// Reports that the content of a stored snapshot makes no sense.
@@ -196,6 +215,32 @@ impl SnapshotStore {
     }
 }
 
+/// What a shard's snapshots take, and hold up. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SnapshotUse {
+    sending: Arc<Sending>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl SnapshotUse {
+    /// The size of the current one; 0 if there is none.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// True while no new one should be made, because one is on its way to a follower.
+    #[must_use]
+    pub fn is_sending(&self) -> bool {
+        self.sending.holds()
+    }
+
+    /// The next one is made although one is on its way.
+    pub fn overrule(&self) {
+        self.sending.overrule();
+    }
+}
+
 /// Stores the chunks of a new generation and gives the head that is to name them; none if the
 /// current snapshot is a later one.
 pub(crate) fn store_chunks(
@@ -224,8 +269,14 @@ pub(crate) fn store_chunks(
     });
     if !bytes.is_empty() {
         let table = table_path(scratch, shard, generation);
-        Engine::write_table(&table, chunks, || crash::point(origin.chunk_written()))?;
-        records.engine.adopt_table(Family::Snapshot, &table)?;
+        let wrote = || crash::point(origin.chunk_written());
+        let adopted = Engine::write_table(&table, chunks, wrote)
+            .and_then(|()| records.engine.adopt_table(Family::Snapshot, &table));
+        if let Err(error) = adopted {
+            // What there is of it must not take the room that it lacked. It may not be there at all.
+            let _ = fs::remove_file(&table);
+            return Err(error.into());
+        }
     }
     let chunks = u32::try_from(bytes.len().div_ceil(CHUNK_BYTES)).unwrap_or(u32::MAX);
     Ok(Some(SnapshotHead {

@@ -5,6 +5,7 @@ mod log;
 mod machine;
 mod reopen;
 mod snapshots;
+mod space;
 mod suite;
 
 use std::{collections::BTreeSet, path::Path};

@@ -8,7 +8,8 @@
 //! in, those of different shards too; a request is acknowledged only when it is as durable as it
 //! asked to be. After a write has failed nothing is written any more: a device that failed to sync
 //! may report success the next time, with the data gone (Rebello et al., "Can Applications Recover
-//! from fsync Failures?", USENIX ATC 2020).
+//! from fsync Failures?", USENIX ATC 2020). What found no room before it was synced has not failed: it is
+//! written when there is room, and all else waits behind it.
 
 use std::{
     io,
@@ -26,6 +27,7 @@ use super::{
     high_water::HighWater,
     journal::Journal,
     op::Op,
+    space::{self, Space, Writes},
     stats::{GroupSize, StorageStats},
 };
 use crate::crash::{self, Point};
@@ -85,6 +87,7 @@ enum Message {
 /// The handle to the writer thread. Dropping it writes what waits, and ends the thread.
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
+    space: Arc<Space>,
     thread: Mutex<Option<WriterThread>>,
 }
 
@@ -92,14 +95,17 @@ impl Writer {
     /// Starts the thread. The database has all that is in the journal.
     pub(crate) fn start(
         engine: Arc<Engine>,
+        space: Arc<Space>,
         stats: Arc<StorageStats>,
         high_water: HighWater,
         journal: Journal,
     ) -> io::Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE_REQUESTS);
+        let closing = Arc::clone(&space);
         let writing = Writing {
-            flusher: Flusher::new(Arc::clone(&engine)),
+            flusher: Flusher::new(Arc::clone(&engine), Arc::clone(&space)),
             engine,
+            space,
             stats,
             high_water,
             journal,
@@ -110,6 +116,7 @@ impl Writer {
             .spawn(move || writing.run(waiting))?;
         Ok(Self {
             queue,
+            space: closing,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -156,8 +163,10 @@ impl Writer {
         self.queue.is_closed()
     }
 
-    /// Writes what waits, and takes no more. The thread is to be joined where blocking is allowed.
+    /// Writes what waits, and takes no more; what finds no room is given up. The thread is to be joined where
+    /// blocking is allowed.
     pub(crate) async fn stop(&self) -> Option<WriterThread> {
+        self.space.close();
         // An error means that it has stopped already.
         let _ = self.queue.send(Message::Stop).await;
         self.thread.lock().take()
@@ -169,6 +178,7 @@ impl Drop for Writer {
         let Some(thread) = self.thread.lock().take() else {
             return;
         };
+        self.space.close();
         // Replacing the sender closes the queue, which ends the thread once it is empty.
         let (closed, _) = mpsc::channel(1);
         drop(std::mem::replace(&mut self.queue, closed));
@@ -181,6 +191,7 @@ impl Drop for Writer {
 /// The thread's state.
 struct Writing {
     engine: Arc<Engine>,
+    space: Arc<Space>,
     stats: Arc<StorageStats>,
     high_water: HighWater,
     journal: Journal,
@@ -214,7 +225,7 @@ impl Writing {
         }
         match self.failed {
             Some(error) => Err(error),
-            None => self.journal.sync().map_err(journal_failed),
+            None => self.journal.sync().map_err(sync_failed),
         }
     }
 
@@ -224,17 +235,27 @@ impl Writing {
         }
         let result = match &self.failed {
             Some(error) => Err(error.clone()),
-            None => self.write(&group, size).and_then(|()| self.make_room()),
+            None => self.write(&group, size),
         };
         if let Err(error) = &result {
-            self.stats.failed(group.len());
-            if self.failed.is_none() {
-                tracing::error!(%error, "a write failed; nothing is written any more");
-                self.failed = Some(error.clone());
-            }
+            self.failed(error, group.len());
         }
         for request in group {
             (request.done)(result.clone().map_err(WriteFailed::from));
+        }
+        // What is durable is acknowledged first: this may have to wait for a flush.
+        if self.failed.is_none()
+            && let Err(error) = self.make_room()
+        {
+            self.failed(&error, 1);
+        }
+    }
+
+    fn failed(&mut self, error: &EngineError, requests: usize) {
+        self.stats.failed(requests);
+        if self.failed.is_none() {
+            tracing::error!(%error, "a write failed; nothing is written any more");
+            self.failed = Some(error.clone());
         }
     }
 
@@ -247,18 +268,19 @@ impl Writing {
             return Ok(());
         }
         let begin = Instant::now();
-        let number = self.journal.append(ops()).map_err(journal_failed)?;
+        let append = || self.journal.append(ops()).map_err(journal_failed);
+        let number = self.space.with_room(Writes::Group, append)?;
         if size.entries > 0 {
             crash::point(Point::LogAppendBeforeSync);
         }
         if synced {
-            self.journal.sync().map_err(journal_failed)?;
-            self.high_water
-                .reached(number)
-                .map_err(|error| EngineError::HighWater(error.to_string()))?;
+            self.journal.sync().map_err(sync_failed)?;
+            let note = || self.high_water.reached(number).map_err(high_water_failed);
+            self.space.with_room(Writes::Group, note)?;
         }
         self.stats.wrote(size, synced.then(|| begin.elapsed()));
-        self.engine.apply(number, ops())?;
+        let apply = || self.engine.apply(number, ops());
+        self.space.with_room(Writes::Group, apply)?;
         if size.entries > 0 {
             crash::point(Point::LogAppendAfterSync);
         }
@@ -272,7 +294,9 @@ impl Writing {
             self.journal.release().map_err(journal_failed)?;
         }
         if self.journal.is_full() {
-            self.journal.rotate().map_err(journal_failed)?;
+            self.journal.sync().map_err(sync_failed)?;
+            let rotate = || self.journal.rotate().map_err(journal_failed);
+            self.space.with_room(Writes::Group, rotate)?;
             self.flusher.begin()?;
         }
         Ok(())
@@ -280,5 +304,22 @@ impl Writing {
 }
 
 fn journal_failed(error: io::Error) -> EngineError {
+    if space::is_full(&error) {
+        EngineError::Full(error.to_string())
+    } else {
+        EngineError::Journal(error.to_string())
+    }
+}
+
+/// Whatever made a sync fail, another may succeed wrongly.
+fn sync_failed(error: io::Error) -> EngineError {
     EngineError::Journal(error.to_string())
+}
+
+fn high_water_failed(error: io::Error) -> EngineError {
+    if space::is_full(&error) {
+        EngineError::Full(error.to_string())
+    } else {
+        EngineError::HighWater(error.to_string())
+    }
 }

@@ -60,6 +60,9 @@ pub struct NodeStatus {
     /// Why it is not ready, in its own words; empty if it is, or did not answer.
     #[prost(string, tag = "13")]
     pub not_ready: ::prost::alloc::string::String,
+    /// That its disk is nearly full, in words; empty if it is not, or the node did not answer.
+    #[prost(string, tag = "14")]
+    pub disk_low: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ShardStatus {

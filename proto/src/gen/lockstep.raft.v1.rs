@@ -335,6 +335,9 @@ pub struct ProbeResponse {
     /// True if the caller's node id was taken out of the callee's cluster.
     #[prost(bool, tag = "11")]
     pub removed: bool,
+    /// That the callee's disk is nearly full, in words; empty if it is not.
+    #[prost(string, tag = "12")]
+    pub disk_low: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FoundRequest {
@@ -590,6 +593,8 @@ pub enum ExecuteErrorKind {
     Malformed = 4,
     /// Keep-alive: there is no such session.
     NoSession = 5,
+    /// Nothing was done: the leader's disk is nearly full, and the request needs room.
+    DiskLow = 6,
 }
 impl ExecuteErrorKind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -604,6 +609,7 @@ impl ExecuteErrorKind {
             Self::Busy => "EXECUTE_ERROR_KIND_BUSY",
             Self::Malformed => "EXECUTE_ERROR_KIND_MALFORMED",
             Self::NoSession => "EXECUTE_ERROR_KIND_NO_SESSION",
+            Self::DiskLow => "EXECUTE_ERROR_KIND_DISK_LOW",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -615,6 +621,7 @@ impl ExecuteErrorKind {
             "EXECUTE_ERROR_KIND_BUSY" => Some(Self::Busy),
             "EXECUTE_ERROR_KIND_MALFORMED" => Some(Self::Malformed),
             "EXECUTE_ERROR_KIND_NO_SESSION" => Some(Self::NoSession),
+            "EXECUTE_ERROR_KIND_DISK_LOW" => Some(Self::DiskLow),
             _ => None,
         }
     }

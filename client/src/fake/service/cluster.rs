@@ -39,6 +39,7 @@ impl ClusterService for Node {
             reachable: true,
             ready: true,
             not_ready: String::new(),
+            disk_low: String::new(),
             shards_led: u32::try_from(led(node.node_id)).unwrap_or(u32::MAX),
             shards_held: u32::try_from(placement.shards.len()).unwrap_or(u32::MAX),
             zone: String::new(),

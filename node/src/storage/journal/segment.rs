@@ -143,6 +143,14 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<Generation>> {
     Ok(found)
 }
 
+/// Removes what there is of a segment that could not be begun.
+pub(super) fn discard(dir: &Path, generation: Generation) -> io::Result<()> {
+    match fs::remove_file(path(dir, generation)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Takes a file out: it becomes the spare one, unless there is one.
 pub(super) fn retire(dir: &Path, generation: Generation) -> io::Result<()> {
     let (path, spare) = (path(dir, generation), dir.join(SPARE));

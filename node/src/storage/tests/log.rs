@@ -334,8 +334,8 @@ async fn what_is_to_be_applied_is_all_there_or_an_error() {
 #[tokio::test]
 async fn after_a_failed_write_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
-    // A device that is full: each synced group fails when its number is noted.
-    std::os::unix::fs::symlink("/dev/full", high_water::path(dir.path())).unwrap();
+    // A device with an error: each synced group fails when its number is noted.
+    std::os::unix::fs::symlink("/proc/self/mem", high_water::path(dir.path())).unwrap();
     let storage = open(dir.path());
     let mut log = storage.log_store(SHARD).await.unwrap();
     let (done, durable) = TypeConfig::oneshot();
