@@ -3,19 +3,11 @@
 //! Invariant: nothing that a client sends reaches the log unchecked, and every refusal carries a
 //! code, a stable reason and words that say what to do.
 
-pub mod acquire;
 pub mod backup;
 pub mod cluster;
-pub mod convert;
-pub mod detached;
 pub mod error;
 pub mod everywhere;
 pub mod layer;
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a command has its kinds of reply; every other one is a peer's mistake"
-)]
-pub mod lock;
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "a command has its kinds of reply; every other one is a peer's mistake"
@@ -25,10 +17,4 @@ pub mod nodes;
     clippy::wildcard_enum_match_arm,
     reason = "a command has its kinds of reply; every other one is a peer's mistake"
 )]
-pub mod operation;
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "a command has its kinds of reply; every other one is a peer's mistake"
-)]
 pub mod stream;
-pub mod watch;

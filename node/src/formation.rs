@@ -63,7 +63,7 @@ pub enum FormationError {
     Drop(#[from] crate::storage::DropShardError),
     /// An address is malformed.
     #[error(transparent)]
-    Dial(#[from] crate::door::DialError),
+    Dial(#[from] crate::transport::DialError),
     /// The settings do not allow a placement.
     #[error("the cluster cannot be founded: {0}")]
     Placement(String),

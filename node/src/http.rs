@@ -13,10 +13,10 @@ use axum::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    door::Acceptor,
     entry::Entry,
     metrics,
     storage::{STORAGE_STOPPED, Storage},
+    transport::Acceptor,
 };
 
 #[derive(Clone)]

@@ -6,19 +6,17 @@
 
 pub mod api;
 pub mod boot_time;
-pub mod chase;
 pub mod clock;
 pub mod config;
 pub mod crash;
-pub mod custody;
 pub mod directory;
-pub mod door;
 pub mod entry;
 pub mod execute;
 pub mod follow;
 pub mod formation;
 pub mod http;
 pub mod identity;
+pub mod locks;
 pub mod log_filter;
 pub mod metrics;
 pub mod node;
@@ -27,6 +25,7 @@ pub mod placement;
 pub mod raft;
 pub mod recover;
 pub mod replica;
+pub mod replica_host;
 pub mod request;
 #[expect(
     clippy::wildcard_enum_match_arm,
@@ -38,6 +37,7 @@ pub mod signals;
 pub mod status;
 pub mod storage;
 pub mod throttle;
+pub mod transport;
 pub mod watch;
 
 /// The version of this server.

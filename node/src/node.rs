@@ -16,23 +16,24 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{cluster::ClusterServer, layer::CallLayer, lock::LockServer},
-    chase, clock,
+    api::{cluster::ClusterServer, layer::CallLayer},
+    clock,
     config::Config,
-    custody::Custody,
     directory::Directory,
-    door::{self, descriptors::Shares},
     entry::Entry,
     follow,
     formation::Lobby,
     identity::{Identity, founding_command},
+    locks::{chase, service::LockServer},
     peer::Peers,
     placement,
     raft::{server::PeerServer, snapshot_pace::Pace},
     recover::mark::Mark,
+    replica_host::Custody,
     request::Request,
     router::Router,
     storage::{Storage, watch_space},
+    transport::{self, descriptors::Shares},
 };
 
 mod component;
@@ -49,7 +50,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// # Errors
 /// If it cannot start, or fails while it runs.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
-    let shares = door::descriptors::claim()?;
+    let shares = transport::descriptors::claim()?;
     let Some(storage) = opening::open(&config, shares.http, &stop).await? else {
         return Ok(());
     };
@@ -150,9 +151,10 @@ async fn open_doors(
     storage: &Arc<Storage>,
     stop: &CancellationToken,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
-    let clients = door::listen(config.client_listen, door::CLIENTS, shares.clients).await?;
-    let peers = door::listen(config.peer_listen, door::PEERS, shares.peers).await?;
-    let http = door::listen(config.http_listen, door::HTTP, shares.http).await?;
+    let clients =
+        transport::listen(config.client_listen, transport::CLIENTS, shares.clients).await?;
+    let peers = transport::listen(config.peer_listen, transport::PEERS, shares.peers).await?;
+    let http = transport::listen(config.http_listen, transport::HTTP, shares.http).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(serve_peers(peers, peer_server.clone(), stop.clone()));
     tasks.spawn(serve_clients(clients, entry.clone(), stop.clone()));
@@ -166,16 +168,16 @@ async fn open_doors(
 }
 
 async fn serve_peers(
-    listener: door::Acceptor,
+    listener: transport::Acceptor,
     server: PeerServer,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let service = PeerServiceServer::new(server)
-        .max_decoding_message_size(door::MAX_PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(door::MAX_PEER_MESSAGE_BYTES);
-    let serving = door::server()
+        .max_decoding_message_size(transport::MAX_PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(transport::MAX_PEER_MESSAGE_BYTES);
+    let serving = transport::server()
         .add_service(service)
-        .serve_with_incoming(door::incoming(listener));
+        .serve_with_incoming(transport::incoming(listener));
     // Peers' streams never end by themselves, so they are cut.
     tokio::select! {
         served = serving => served.map_err(anyhow::Error::new),
@@ -184,7 +186,7 @@ async fn serve_peers(
 }
 
 async fn serve_clients(
-    listener: door::Acceptor,
+    listener: transport::Acceptor,
     entry: Entry,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -197,21 +199,21 @@ async fn serve_clients(
         entry: entry.clone(),
         stop: stop.clone(),
     })
-    .max_decoding_message_size(door::MAX_CLIENT_MESSAGE_BYTES);
+    .max_decoding_message_size(transport::MAX_CLIENT_MESSAGE_BYTES);
     let cluster = ClusterServiceServer::new(ClusterServer {
         entry: entry.clone(),
         stop: stop.clone(),
         turns: Arc::default(),
     })
-    .max_decoding_message_size(door::MAX_CLIENT_MESSAGE_BYTES);
+    .max_decoding_message_size(transport::MAX_CLIENT_MESSAGE_BYTES);
     let reporting = report_health(reporter, entry, stop.clone());
-    let serving = door::server()
+    let serving = transport::server()
         .layer(CallLayer::default())
         .add_service(health)
         .add_service(reflection)
         .add_service(locks)
         .add_service(cluster)
-        .serve_with_incoming_shutdown(door::incoming(listener), stop.cancelled_owned());
+        .serve_with_incoming_shutdown(transport::incoming(listener), stop.cancelled_owned());
     let (served, ()) = tokio::join!(serving, reporting);
     served.map_err(anyhow::Error::new)
 }

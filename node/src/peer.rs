@@ -16,11 +16,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::{door, raft::snapshot_pace::Pace};
+use crate::{raft::snapshot_pace::Pace, transport};
 
 pub mod execute;
-pub mod hearing;
 pub mod heartbeat;
+pub mod liveness;
 
 /// Snapshots on their way to a peer at once: of the connection's window, one takes a quarter, so that
 /// there is always room for Raft's messages.
@@ -45,7 +45,7 @@ pub struct Peer {
     address: String,
     client: PeerClient,
     /// When it was last heard.
-    pub hearing: Arc<hearing::Hearing>,
+    pub hearing: Arc<liveness::Hearing>,
     /// Heartbeats of all shards, together.
     pub heartbeats: heartbeat::Lane,
     /// Requests for shards that it leads.
@@ -68,11 +68,11 @@ impl Drop for Peer {
 pub fn client(
     address: &str,
     dial: &BTreeMap<String, String>,
-) -> Result<PeerClient, door::DialError> {
+) -> Result<PeerClient, transport::DialError> {
     let actual = dial.get(address).map_or(address, String::as_str);
-    Ok(PeerServiceClient::new(door::channel(actual)?)
-        .max_decoding_message_size(door::MAX_PEER_MESSAGE_BYTES)
-        .max_encoding_message_size(door::MAX_PEER_MESSAGE_BYTES))
+    Ok(PeerServiceClient::new(transport::channel(actual)?)
+        .max_decoding_message_size(transport::MAX_PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(transport::MAX_PEER_MESSAGE_BYTES))
 }
 
 impl Peers {
@@ -98,7 +98,7 @@ impl Peers {
     ///
     /// # Errors
     /// If the address is malformed.
-    pub fn get(&self, node: NodeId, address: &str) -> Result<Arc<Peer>, door::DialError> {
+    pub fn get(&self, node: NodeId, address: &str) -> Result<Arc<Peer>, transport::DialError> {
         let mut links = self.links.lock();
         if let Some(peer) = links.get(&node)
             && peer.address == address
@@ -107,7 +107,7 @@ impl Peers {
         }
         let client = client(address, &self.dial)?;
         let stop = self.stop.child_token();
-        let hearing = Arc::<hearing::Hearing>::default();
+        let hearing = Arc::<liveness::Hearing>::default();
         let peer = Arc::new(Peer {
             node,
             address: address.to_owned(),

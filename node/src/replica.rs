@@ -31,7 +31,7 @@ use crate::{
     raft::types::{TypeConfig, Vote},
     request::{Request, RequestError, Response},
     storage::{EffectSink, Level, MachineStore, Space},
-    watch::{history::History, pulse::Pulse},
+    watch::{history::History, staleness::Pulse},
 };
 
 pub mod clock;

@@ -5,8 +5,8 @@
 //! it cannot; present holders are those of a moment after it began; and whoever reads slowly costs nothing but a number, since all read from one history.
 
 pub mod history;
-pub mod pulse;
 pub mod relay;
+pub mod staleness;
 pub mod target;
 
 use std::{
@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     replica::Replica,
     router::{RouteError, Router},
-    watch::{history::Compacted, pulse::Health, target::Target},
+    watch::{history::Compacted, staleness::Health, target::Target},
 };
 
 /// Most changes in one message.
@@ -145,7 +145,7 @@ pub async fn follow(
 /// Tells from one replica, which has all that the leader had when this began.
 async fn once(router: &Arc<Router>, shard: ShardId, target: &Target, telling: &mut Telling) -> End {
     let floor = tokio::select! {
-        floor = pulse::revision(router, shard) => floor,
+        floor = staleness::revision(router, shard) => floor,
         () = telling.news.closed() => return End::Unheard,
     };
     let floor = match floor {

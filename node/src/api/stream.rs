@@ -22,7 +22,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{error::Fault, operation};
+use super::error::Fault;
+use crate::locks::operation;
 use crate::router::{RouteError, Router, unexpected};
 
 /// Operations of one stream that may be unanswered: what the state machine keeps answers for.

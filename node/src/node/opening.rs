@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, door, http, storage::Storage};
+use crate::{config::Config, http, storage::Storage, transport};
 
 /// How often it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(super) async fn open(
     if opened.is_some() {
         return Ok(opened);
     }
-    let listener = door::listen(config.http_listen, door::HTTP, http_connections).await?;
+    let listener = transport::listen(config.http_listen, transport::HTTP, http_connections).await?;
     let words = format!(
         "disk full: there is no room to open {}: free some space on its volume or enlarge it; the node then \
          goes on by itself",

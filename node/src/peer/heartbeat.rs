@@ -14,7 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::{PeerClient, hearing::Hearing};
+use super::PeerClient;
+use crate::peer::liveness::Hearing;
 
 /// The least time between two messages, in which heartbeats gather: one that comes alone, as those
 /// which confirm a reader's leader do, goes at once.

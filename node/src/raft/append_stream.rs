@@ -30,7 +30,7 @@ use super::{
     types::TypeConfig,
     wire,
 };
-use crate::peer::{Peer, hearing::Hearing};
+use crate::peer::{Peer, liveness::Hearing};
 
 /// How long a follower may be silent while it owes answers. Longer than any fsync that is not a
 /// fault, shorter than what a client would wait.

@@ -11,7 +11,7 @@ use openraft::{ConfigError, SnapshotPolicy};
 use crate::config::Timing;
 
 /// Most entries in one AppendEntries: with batches of at most 1 MiB, a message stays below
-/// [`crate::door::MAX_PEER_MESSAGE_BYTES`].
+/// [`crate::transport::MAX_PEER_MESSAGE_BYTES`].
 pub const MAX_PAYLOAD_ENTRIES: u64 = 32;
 /// openraft's internal queues. Its callers here are bounded by the proposer, so they never fill.
 const CHANNEL: u64 = 4_096;

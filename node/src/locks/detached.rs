@@ -20,9 +20,9 @@ use tokio::{sync::oneshot, time::sleep};
 
 use super::{
     acquire::{Acquisition, Failed, Undo, acquire, undo, undo_of},
-    error::Fault,
     operation,
 };
+use crate::api::error::Fault;
 use crate::router::Router;
 
 /// Most acquisitions that wait for a shard's leader to be undone there. More end with their sessions.

@@ -13,7 +13,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use super::{convert, error::Fault};
+use super::convert;
+use crate::api::error::Fault;
 use crate::{
     router::Router,
     watch::{self, Broken, News, target::Target},

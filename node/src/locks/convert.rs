@@ -23,7 +23,7 @@ use lockstep_model::{
 };
 use lockstep_proto::lock::v1 as pb;
 
-use super::error::Fault;
+use crate::api::error::Fault;
 
 /// Rows in a page where the client does not say.
 const DEFAULT_PAGE: u32 = 100;

@@ -28,7 +28,7 @@ use lockstep_model::{
 };
 use tokio::time::timeout_at;
 
-use super::error::Fault;
+use crate::api::error::Fault;
 use crate::router::{RouteError, Router, unexpected};
 
 /// A checked acquisition.

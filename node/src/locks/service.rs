@@ -15,14 +15,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{
-    convert,
-    detached::detached,
+use super::{convert, detached::detached, operation, watch};
+use crate::api::{
     error::Fault,
     everywhere::everywhere,
-    operation,
     stream::{self, acked, acked_below, session_id, unary_serial},
-    watch,
 };
 use crate::{
     entry::Entry,

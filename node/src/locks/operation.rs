@@ -15,8 +15,8 @@ use lockstep_proto::lock::v1 as pb;
 use super::{
     acquire::{Acquisition, Undo, acquire, undo},
     convert,
-    error::Fault,
 };
+use crate::api::error::Fault;
 use crate::router::{RouteError, Router, unexpected};
 
 /// Checks an acquisition.
