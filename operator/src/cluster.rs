@@ -9,6 +9,7 @@ pub mod apply;
 pub mod build;
 pub mod dereference;
 pub mod identity;
+mod keeper;
 mod machines;
 mod memory;
 pub mod observed;
@@ -51,6 +52,8 @@ const WHILE_WAITING: Duration = Duration::from_secs(2);
 const WHILE_REFUSED: Duration = Duration::from_secs(5);
 /// After so many reconciles with the same step the pause is doubled.
 const OFTEN: u32 = 10;
+/// While another operator keeps the cluster: longer than its lease lasts unless it is renewed.
+const WHILE_KEPT: Duration = Duration::from_secs(30);
 /// The longest pause while something is waited for or refused: one cluster that is stuck, or silent, must not
 /// take much from the others.
 const WHILE_STUCK: Duration = Duration::from_secs(30);
@@ -136,12 +139,14 @@ async fn steps(
     let seen = match seen.instrument(info_span!("dereference")).await {
         Ok(seen) => seen,
         Err(dereference::DereferenceError::Gone) => return Ok(Requeue::await_change()),
-        Err(dereference::DereferenceError::Foreign { kind, name }) => {
-            let why = dereference::DereferenceError::Foreign { kind, name }.to_string();
-            return report_invalid(cluster, context, &why).await;
+        Err(error @ dereference::DereferenceError::Foreign { .. }) => {
+            return report_invalid(cluster, context, &error.to_string()).await;
         }
         Err(error) => return report_unread(cluster, context, error).await,
     };
+    if let Some(other) = keeper::other(context, &seen).await {
+        return Ok(report_other(cluster, context, &other).await);
+    }
     let (decided, invalid) = match decide(cluster, &seen, context, unread) {
         Ok(decided) => (decided, None),
         Err(why) => match decide_by_last(cluster, &seen, context) {
@@ -182,13 +187,9 @@ async fn steps(
         return Err(ReconcileError::Failed(failure));
     }
     let again = context.memory.repeated(&this, plan.step.reason());
-    let pause = pause(&plan.step, again);
-    Ok(Requeue::requeue(if done.missing.is_empty() {
-        pause
-    } else {
-        // No event tells that a webhook has changed its mind.
-        pause.min(WHILE_MISSING)
-    }))
+    Ok(Requeue::requeue(
+        pause(&plan.step, again).min(done.at_most()),
+    ))
 }
 
 /// What is to be done, and what there is to be.
@@ -221,7 +222,8 @@ fn decide(
     let served = context.served();
     let members = seen.observed.members.as_ref();
     let evictable = members.map_or(1, Members::evictable);
-    let objects = info_span!("build").in_scope(|| build::build(&valid, &plan, served, evictable));
+    let objects = info_span!("build")
+        .in_scope(|| build::build(&valid, &plan, served, evictable, &context.keeper));
     Ok(Decided {
         objects: objects.map_err(|error| error.to_string())?,
         valid,
@@ -253,6 +255,18 @@ struct Done {
     missing: Vec<apply::ApplyError>,
     /// Why the action, or what it needs, was not carried out.
     failure: Option<String>,
+}
+
+impl Done {
+    /// The longest until the cluster is looked at again.
+    const fn at_most(&self) -> Duration {
+        if self.missing.is_empty() {
+            Duration::MAX
+        } else {
+            // No event tells that a webhook has changed its mind.
+            WHILE_MISSING
+        }
+    }
 }
 
 /// How long until the cluster is looked at again, if nothing happens before; `again` is how often the step has
@@ -328,6 +342,14 @@ async fn act(
         missing,
         failure: failure.map(|error| error.to_string()),
     }
+}
+
+/// Other operators keep the cluster: an event says so.
+async fn report_other(cluster: &SyncCluster, context: &Context, other: &str) -> Requeue {
+    let why = keeper::words(other);
+    tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), why);
+    publish(context, cluster, EventType::Warning, "OtherOperator", &why).await;
+    Requeue::requeue(WHILE_KEPT)
 }
 
 /// What there is could not be read: of a cluster of which this is so for some time nothing is known any more.

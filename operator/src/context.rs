@@ -37,6 +37,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The image of clusters that name none.
     pub default_image: String,
+    /// Who keeps clusters here: `namespace/name` of the lease.
+    pub keeper: String,
     /// What is counted.
     pub metrics: &'static Metrics,
     /// What was seen of clusters over time.
@@ -55,6 +57,7 @@ impl Context {
         client: Client,
         recorder: Recorder,
         default_image: String,
+        keeper: String,
         sentinel: Sentinel,
         served: Served,
     ) -> Self {
@@ -62,6 +65,7 @@ impl Context {
             client,
             recorder,
             default_image,
+            keeper,
             metrics: crate::metrics::get(),
             memory: Memory::default(),
             sentinel,

@@ -126,6 +126,7 @@ async fn lead(
         client,
         recorder,
         options.node_image.clone(),
+        format!("{}/{}", options.lease_namespace, options.lease),
         sentinel.clone(),
         served,
     ));

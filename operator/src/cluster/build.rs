@@ -45,6 +45,8 @@ pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY_LABEL`], and the operator's field manager.
 pub const MANAGER: &str = "lockstep-operator";
+/// On a StatefulSet: the namespace and the name of the lease of the operators that keep it.
+pub const OPERATOR_ANNOTATION: &str = "lockstep.dev/operator";
 /// On a StatefulSet: the last spec that was valid, as JSON.
 pub const SPEC_ANNOTATION: &str = "lockstep.dev/spec";
 /// On a StatefulSet and its claims: the data shards that the cluster was made with.
@@ -111,7 +113,7 @@ pub enum BuildError {
     Unknown(String),
 }
 
-/// Builds every object; `evictable` is how many nodes others may evict.
+/// Builds every object; `evictable` is how many nodes others may evict, and `keeper` whose they are.
 ///
 /// # Errors
 /// If `spec.podTemplate` does not fit.
@@ -120,6 +122,7 @@ pub fn build(
     plan: &Plan,
     served: Served,
     evictable: u32,
+    keeper: &str,
 ) -> Result<Objects, BuildError> {
     Ok(Objects {
         service_account: access::service_account(valid),
@@ -133,7 +136,7 @@ pub fn build(
             .then(|| network::policy(valid)),
         pod_monitor: (served.pod_monitor && valid.spec.monitoring.pod_monitor)
             .then(|| network::pod_monitor(valid)),
-        stateful_set: stateful_set::stateful_set(valid, plan, served)?,
+        stateful_set: stateful_set::stateful_set(valid, plan, served, keeper)?,
     })
 }
 

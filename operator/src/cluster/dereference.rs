@@ -23,8 +23,9 @@ use kube::{
 use super::{
     build::{
         CLUSTER_ID_ANNOTATION, INSTANCE_LABEL, LEAVING_ANNOTATION, MANAGED_BY_LABEL, MANAGER,
-        NODE_ID_ANNOTATION, REPLICAS_ANNOTATION, REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION,
-        SPEC_ANNOTATION, VOLUME, peers_name, selector,
+        NODE_ID_ANNOTATION, OPERATOR_ANNOTATION, REPLICAS_ANNOTATION,
+        REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, SPEC_ANNOTATION, VOLUME, peers_name,
+        selector,
     },
     identity::{ClusterId, Electorate},
     memory::Memory,
@@ -56,6 +57,8 @@ pub struct Dereferenced {
     pub owned_claims: Vec<u32>,
     /// Whose volumes lack the cluster's labels.
     pub unlabelled_claims: Vec<u32>,
+    /// Which operators keep the cluster, if any do.
+    pub keeper: Option<String>,
     /// The last spec that was valid, as it was noted at the StatefulSet.
     pub last_spec: Option<SyncClusterSpec>,
 }
@@ -137,6 +140,7 @@ pub async fn dereference(
         set_uid: set.and_then(|set| set.metadata.uid.clone()),
         owned_claims: ordinals(&|claim| is_owned(claim, &uid)),
         unlabelled_claims: ordinals(&|claim| !is_labelled(claim, &name)),
+        keeper: set.and_then(|set| annotated(set, OPERATOR_ANNOTATION)),
         last_spec: set.and_then(last_spec),
         observed: Observed {
             set: set.map(observe_set),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 
@@ -35,6 +36,8 @@ struct Seen {
 pub struct Memory {
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
     seen: Mutex<HashMap<ObjectRef<SyncCluster>, Seen>>,
+    /// The last renewal of other operators' leases, and since when it has been that.
+    renewals: Mutex<HashMap<String, (Option<MicroTime>, Instant)>>,
 }
 
 impl std::fmt::Debug for Memory {
@@ -55,6 +58,7 @@ impl Memory {
         Self {
             clock: Box::new(clock),
             seen: Mutex::default(),
+            renewals: Mutex::default(),
         }
     }
 
@@ -133,6 +137,19 @@ impl Memory {
         };
         *last = step;
         *count
+    }
+
+    /// For how long other operators' lease has been seen with this renewal.
+    pub fn unchanged(&self, lease: &str, renewal: Option<MicroTime>) -> Duration {
+        let now = (self.clock)();
+        let mut renewals = self.renewals.lock();
+        let (last, since) = renewals
+            .entry(lease.to_owned())
+            .or_insert_with(|| (renewal.clone(), now));
+        if *last != renewal {
+            (*last, *since) = (renewal, now);
+        }
+        now.saturating_duration_since(*since)
     }
 
     /// The cluster is gone.

@@ -48,6 +48,7 @@ pub(crate) fn operator(client: &Client, world: &Shared) -> Arc<Context> {
         client.clone(),
         recorder,
         "lockstep-node:1".to_owned(),
+        "default/lockstep-operator".to_owned(),
         sentinel,
         served,
     );

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use kube::Client;
-use lockstep_operator::cluster::reconcile;
+use lockstep_operator::cluster::{build::OPERATOR_ANNOTATION, reconcile};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -253,5 +253,62 @@ async fn the_budget_that_is_built_follows_the_shards() {
         seen.contains(&false) && seen.last() == Some(&true),
         "{seen:?}"
     );
+    members.abort();
+}
+
+/// Two releases would undo each other's changes for ever.
+#[tokio::test]
+async fn one_release_keeps_a_cluster_until_its_lease_is_over() {
+    let (world, client, members) = settled(12).await;
+    let spec = json!({"holderIdentity": "them", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"});
+    let keeper = |world: &World| {
+        let set = world.get("statefulsets", "demo").unwrap();
+        set["metadata"]["annotations"][OPERATOR_ANNOTATION].clone()
+    };
+    {
+        let mut world = world.lock();
+        world.plant(
+            "leases/theirs",
+            json!({"metadata": {"name": "theirs"}, "spec": spec}),
+        );
+        let mut set = world.get("statefulsets", "demo").unwrap();
+        set["metadata"]["annotations"][OPERATOR_ANNOTATION] = json!("others/theirs");
+        world.plant("statefulsets/demo", set);
+        world.patch_spec(&json!({"nodes": 4}));
+    }
+    // It is renewed all the time.
+    let context = operator(&client, &world);
+    for at in 0..5 {
+        let cluster = {
+            let mut world = world.lock();
+            world.tick();
+            let mut spec = spec.clone();
+            spec["renewTime"] = json!(format!("2026-01-01T00:00:0{at}.000000Z"));
+            world.plant(
+                "leases/theirs",
+                json!({"metadata": {"name": "theirs"}, "spec": spec}),
+            );
+            Arc::new(serde_json::from_value(world.cluster()).unwrap())
+        };
+        assert!(
+            Box::pin(reconcile(cluster, Arc::clone(&context)))
+                .await
+                .is_ok()
+        );
+    }
+    assert_eq!(world.lock().list("pods").len(), 3);
+    assert_eq!(keeper(&world.lock()), "others/theirs");
+    // Its holder is gone.
+    for _ in 0..2 {
+        let cluster = {
+            let mut world = world.lock();
+            world.tick();
+            Arc::new(serde_json::from_value(world.cluster()).unwrap())
+        };
+        drop(Box::pin(reconcile(cluster, Arc::clone(&context))).await);
+    }
+    settle(&world, &client, "a lease that is over").await;
+    assert_eq!(keeper(&world.lock()), "default/lockstep-operator");
+    assert!(world.lock().has(4));
     members.abort();
 }

@@ -15,9 +15,9 @@ use k8s_openapi::{
 };
 
 use super::{
-    BuildError, LEAVING_ANNOTATION, Plan, REPLICAS_ANNOTATION, REPLICATION_FACTOR_ANNOTATION,
-    SHARDS_ANNOTATION, SPEC_ANNOTATION, Served, VOLUME, Valid, label_selector, metadata,
-    peers_name, pod, selector,
+    BuildError, LEAVING_ANNOTATION, OPERATOR_ANNOTATION, Plan, REPLICAS_ANNOTATION,
+    REPLICATION_FACTOR_ANNOTATION, SHARDS_ANNOTATION, SPEC_ANNOTATION, Served, VOLUME, Valid,
+    label_selector, metadata, peers_name, pod, selector,
 };
 
 /// Longest spec that is noted, in bytes: all annotations of an object have 256 KiB.
@@ -27,9 +27,10 @@ pub(super) fn stateful_set(
     valid: &Valid,
     plan: &Plan,
     served: Served,
+    keeper: &str,
 ) -> Result<StatefulSet, BuildError> {
     let mut metadata = metadata(valid, valid.name.clone());
-    metadata.annotations = Some(annotations(valid, plan));
+    metadata.annotations = Some(annotations(valid, plan, keeper));
     Ok(StatefulSet {
         metadata,
         spec: Some(StatefulSetSpec {
@@ -60,9 +61,10 @@ fn founding(valid: &Valid) -> BTreeMap<String, String> {
     ])
 }
 
-fn annotations(valid: &Valid, plan: &Plan) -> BTreeMap<String, String> {
+fn annotations(valid: &Valid, plan: &Plan, keeper: &str) -> BTreeMap<String, String> {
     let mut annotations = founding(valid);
     annotations.insert(REPLICAS_ANNOTATION.to_owned(), plan.replicas.to_string());
+    annotations.insert(OPERATOR_ANNOTATION.to_owned(), keeper.to_owned());
     if let Ok(spec) = serde_json::to_string(&valid.spec)
         && spec.len() <= MAX_NOTED_SPEC
     {

@@ -30,7 +30,13 @@ fn plan(replicas: u32) -> Plan {
 }
 
 fn objects(spec: Value) -> Result<Objects, BuildError> {
-    build(&valid(spec), &plan(3), Served::default(), 1)
+    build(
+        &valid(spec),
+        &plan(3),
+        Served::default(),
+        1,
+        "default/lockstep-operator",
+    )
 }
 
 fn pod(objects: &Objects) -> Value {
@@ -93,6 +99,7 @@ fn everything_is_owned_and_labelled() {
             ..Served::default()
         },
         1,
+        "default/lockstep-operator",
     )
     .unwrap();
     let all = [
@@ -209,7 +216,14 @@ fn a_platform_that_assigns_users_is_left_to_it() {
         assigns_users: true,
         ..Served::default()
     };
-    let made = build(&valid(json!({})), &plan(3), served, 1).unwrap();
+    let made = build(
+        &valid(json!({})),
+        &plan(3),
+        served,
+        1,
+        "default/lockstep-operator",
+    )
+    .unwrap();
     let context = &pod(&made)["spec"]["securityContext"];
     for field in ["runAsUser", "runAsGroup", "fsGroup"] {
         assert_eq!(context[field], Value::Null, "{field}");
@@ -224,7 +238,14 @@ fn nodes_listen_to_both_families_where_ipv6_comes_first() {
             is_ipv6,
             ..Served::default()
         };
-        let objects = build(&valid(json!({})), &plan(3), served, 1).unwrap();
+        let objects = build(
+            &valid(json!({})),
+            &plan(3),
+            served,
+            1,
+            "default/lockstep-operator",
+        )
+        .unwrap();
         for (name, port) in [("CLIENT", 7400), ("PEER", 7401), ("HTTP", 7402)] {
             let listen = environment(&objects, &format!("LOCKSTEP_{name}_LISTEN"));
             assert_eq!(listen, format!("{any}:{port}"));
