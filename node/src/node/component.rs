@@ -6,22 +6,26 @@
 
 use std::{future::Future, panic::AssertUnwindSafe};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::task::JoinError;
 
-/// A part by its name; an error if it panics.
-pub(super) async fn component(
+/// A part by its name; an error if it panics. Boxed, because the parts are large futures.
+pub(super) fn component(
     name: &'static str,
-    part: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
-    match AssertUnwindSafe(part).catch_unwind().await {
-        Ok(()) => anyhow::bail!("{name} ended"),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let words = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            anyhow::bail!("{name} panicked: {}", words.unwrap_or("no words"))
+    part: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, anyhow::Result<()>> {
+    let part = AssertUnwindSafe(part.boxed()).catch_unwind();
+    let ends = async move {
+        match part.await {
+            Ok(()) => anyhow::bail!("{name} ended"),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let words = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                anyhow::bail!("{name} panicked: {}", words.unwrap_or("no words"))
+            }
         }
-    }
+    };
+    ends.boxed()
 }
 
 /// Why the node cannot go on: what is told of a part, or a listener, that ended by itself.
