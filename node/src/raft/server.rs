@@ -198,7 +198,7 @@ impl PeerService for PeerServer {
         let mut request = request.into_inner();
         let replica = self.replica(request.to.take())?;
         let request = wire::to_transfer(request).map_err(malformed)?;
-        if !replica.eligibility.may_stand(BootTime::now()) {
+        if !replica.eligibility.may_take_over() {
             return Ok(Response::new(pb::TransferLeaderResponse {
                 accepted: false,
             }));

@@ -130,6 +130,13 @@ impl Eligibility {
         self.reached.load(Ordering::Acquire) && self.promise_at(now).is_none()
     }
 
+    /// True if the replica may be elected because its leader hands the lead over: that leader relies on
+    /// nothing any more, and before it was elected an older one's promise was over.
+    #[must_use]
+    pub fn may_take_over(&self) -> bool {
+        self.reached.load(Ordering::Acquire)
+    }
+
     /// Why the replica must not vote for this candidate, if so. A leader that hands over relies on nothing
     /// from then on.
     #[must_use]
@@ -207,6 +214,7 @@ mod tests {
         let bound = Eligibility::new(None, None, Some(promise));
         let (before, after) = (BootTime::now(), promise.until);
         assert!(!bound.may_stand(before) && !bound.admits(None, before));
+        assert!(bound.may_take_over());
         let withheld = Some(Withheld::Promised(2));
         assert_eq!(bound.refuses(&asks(3, id(5, 5)), before), withheld);
         assert_eq!(
