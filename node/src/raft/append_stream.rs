@@ -46,6 +46,8 @@ enum State<S> {
         peer: Arc<Peer>,
         to: pb::Addressee,
         input: S,
+        /// A request without entries was sent before.
+        has_beaten: bool,
     },
     /// Requests go out by themselves; answers are read.
     Open(Box<Answers>),
@@ -64,7 +66,12 @@ pub fn open<'s, S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
-    let idle = State::Idle { peer, to, input };
+    let idle = State::Idle {
+        peer,
+        to,
+        input,
+        has_beaten: false,
+    };
     Box::pin(stream::unfold(idle, move |state| {
         let floor = floor.clone();
         async move {
@@ -73,11 +80,28 @@ where
                     peer,
                     to,
                     mut input,
+                    has_beaten,
                 } => {
                     let first = input.next().await?;
                     if first.entries.is_empty() {
+                        // Raft may take up an order again that is older than its last purge. It then finds
+                        // nothing to send, and would go on to say so for ever instead of looking at newer
+                        // orders. A stream that only tells what is committed ends after one request.
+                        let matched = first.prev_log_id.map_or(0, |id| id.index);
+                        if has_beaten && floor.is_above_now(matched) {
+                            let words = "what the follower lacks is not in the log any more";
+                            return Some((Err(network(words)), State::Over));
+                        }
                         return Some(match beat(&peer, &to, first).await {
-                            Ok(answer) => (Ok(answer), State::Idle { peer, to, input }),
+                            Ok(answer) => {
+                                let idle = State::Idle {
+                                    peer,
+                                    to,
+                                    input,
+                                    has_beaten: true,
+                                };
+                                (Ok(answer), idle)
+                            }
                             Err(failure) => (Err(failure), State::Over),
                         });
                     }

@@ -34,6 +34,12 @@ impl LogFloor {
 pub struct Watched(watch::Receiver<u64>);
 
 impl Watched {
+    /// True if a follower that has the log up to `matched` is below the floor.
+    #[must_use]
+    pub fn is_above_now(&self, matched: u64) -> bool {
+        *self.0.borrow() > matched
+    }
+
     /// Returns when a follower that has the log up to `matched` is below the floor; never if the replica is
     /// closed before.
     pub async fn is_above(&mut self, matched: u64) {
@@ -60,6 +66,7 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_millis(20), level.is_above(7));
         assert!(waits.await.is_err());
         floor.raise(8);
+        assert!(level.is_above_now(7) && !level.is_above_now(8));
         level.is_above(7).await;
     }
 }
