@@ -36,8 +36,9 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How many replicas are opened at a time when the node starts: decoding one keeps a core busy, and holds
 /// its snapshot and its machine in memory; one that is large must not keep all others waiting.
 const OPENED_AT_A_TIME: usize = 4;
-/// How long the others leave it to the preferred leader to begin a group.
-const BEGIN_ANYWAY: Duration = Duration::from_secs(2);
+/// How long the others leave it to the preferred leader to begin a group: it may be slower to open its
+/// replicas, and whoever begins after it takes the lead away.
+const BEGIN_ANYWAY: Duration = Duration::from_secs(5);
 
 /// Opens and closes replicas.
 pub struct Custody {
@@ -109,7 +110,7 @@ impl Custody {
         let mut opening = pin!(opening);
         while let Some(opened) = opening.next().await {
             match opened {
-                Ok(Some(replica)) => self.let_in(replica, self.is_founding()),
+                Ok(Some(replica)) => self.let_in(replica),
                 // Why is noted.
                 Ok(None) => {}
                 Err(error) => {
@@ -118,6 +119,9 @@ impl Custody {
             }
         }
         self.router.set_opened();
+        if self.is_founding() {
+            self.begin();
+        }
     }
 
     /// True if the groups may have to be begun.
@@ -127,17 +131,22 @@ impl Custody {
 
     /// Lets peers and clients in to a replica, and only then has it stand for election: one that nobody
     /// reaches could not lead, and would take the lead from another.
-    fn let_in(&self, replica: Arc<Replica>, founding: bool) {
+    fn let_in(&self, replica: Arc<Replica>) {
         self.router.add(Arc::clone(&replica));
         if replica.eligibility.is_admitted() {
             replica.raft.runtime_config().elect(true);
         }
-        if founding {
+        self.tend(replica);
+    }
+
+    /// Begins the groups, once all are open: the other founders open theirs at the same time, and a leader
+    /// that they cannot hear yet would be replaced by the next one to begin.
+    fn begin(&self) {
+        for replica in self.router.replicas() {
             let preferred = self.router.directory().preferred_leader(replica.shard);
-            let began = first_members(self.identity.clone(), Arc::clone(&replica), preferred);
+            let began = first_members(self.identity.clone(), replica, preferred);
             tokio::spawn(self.stop.clone().run_until_cancelled_owned(began));
         }
-        self.tend(replica);
     }
 
     /// By the stored tables: the directory may have newer ones already.
@@ -190,7 +199,7 @@ impl Custody {
                 && let Some(replica) = self.opener.open(*shard).await
             {
                 tracing::info!(%shard, "replica opened");
-                self.let_in(replica, false);
+                self.let_in(replica);
             }
         }
         for replica in self.router.replicas() {

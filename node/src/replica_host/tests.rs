@@ -164,7 +164,7 @@ async fn a_replica_stands_for_election_only_when_it_can_be_reached() {
     let custody = custody(&storage, 1, 1);
     let replica = custody.opener.open(SHARD).await.unwrap();
     assert!(!replica.raft.config().enable_elect, "nobody reaches it yet");
-    custody.let_in(Arc::clone(&replica), false);
+    custody.let_in(Arc::clone(&replica));
     assert!(custody.router.replica(SHARD).is_some());
     let seen = replica.raft.wait(Some(PATIENCE));
     let leads = seen.state(ServerState::Leader, "it stands");
